@@ -111,8 +111,6 @@ def evaluate(
         raise ConfigError(f"pass@{k} needs at least {max(k, 1)} samples per prompt (and k >= 1), not {n}.")
     params = params or SamplingParams()
     references = [p.answer for p in prompts]
-    well_formed = well_formed or (lambda text: answers.extract(text) is not None)
-
     rows = [
         _sampled(group, reference, answers, k, well_formed, seed)
         for group, reference in zip(policy.sample(prompts, n, params, seed=seed), references, strict=True)
@@ -161,18 +159,21 @@ def _sampled(
     reference: str | None,
     answers: AnswerSpace,
     k: int,
-    well_formed: Callable[[str], bool],
+    well_formed: Callable[[str], bool] | None,
     seed: int,
 ) -> dict[str, float]:
     """The numbers of one prompt's samples. A missing answer agrees with nothing, not even with another one."""
     from selfreward.answers import cluster
 
     completions, n = group.completions, len(group)
-    classes = cluster([answers.extract(text) for text in completions], answers)
+    # Few distinct texts are common once training has sharpened the policy: read each of them once.
+    found = {text: answers.extract(text) for text in completions}
+    formed = {text: well_formed(text) if well_formed else answer is not None for text, answer in found.items()}
+    classes = cluster([found[text] for text in completions], answers)
     votes = Counter(c for c in classes if c is not None)
     leader, top = votes.most_common(1)[0] if votes else (None, 0)
     row = {
-        "format": sum(map(well_formed, completions)) / n,
+        "format": sum(formed[text] for text in completions) / n,
         "agreement": top / n,
         "unique_answers": float(len(votes)),
         "length": sum(map(_length, group)) / n,
@@ -181,7 +182,8 @@ def _sampled(
     if tokens := sum(int(e.numel()) for e in entropy):
         row["entropy"] = sum(float(e.sum()) for e in entropy) / tokens
     if reference is not None:
-        right = [answers.correct(text, reference) for text in completions]
+        checked = {text: answers.correct(text, reference) for text in found}
+        right = [checked[text] for text in completions]
         correct = {c for c, ok in zip(classes, right, strict=True) if ok and c is not None}
         row["pass@1"] = sum(right) / n
         row["pass@k"] = statistics.pass_at_k(n, sum(right), k)

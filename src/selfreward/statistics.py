@@ -198,10 +198,9 @@ class Bin(NamedTuple):
 def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[Bin]:
     """Non-empty bins of equal width over [0, 1]: ``(0, .1], (.1, .2], ...``; a confidence of 0 joins the first."""
     c, y = _two(confidence, correct)
-    edges = np.linspace(0, 1, bins + 1)
-    which = np.clip(np.searchsorted(edges, c, side="left") - 1, 0, bins - 1)
+    which = _bin(c, bins)
     return [
-        Bin(edges[b], edges[b + 1], int(m.sum()), float(c[m].mean()), float(y[m].mean()))
+        Bin(b / bins, (b + 1) / bins, int(m.sum()), float(c[m].mean()), float(y[m].mean()))
         for b in range(bins)
         if (m := which == b).any()
     ]
@@ -209,9 +208,8 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> li
 
 def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> float:
     """ECE (Guo et al. 2017, arXiv:1706.04599, eq. 3): mean |accuracy - confidence| over samples, by bin."""
-    parts = reliability(confidence, correct, bins)
-    total = sum(b.size for b in parts)
-    return sum(b.size * abs(b.accuracy - b.confidence) for b in parts) / total if total else math.nan
+    c, y = _two(confidence, correct)
+    return float(np.abs(np.bincount(_bin(c, bins), weights=y - c)).sum() / c.size) if c.size else math.nan
 
 
 def brier(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -301,6 +299,10 @@ def _differences(before: ArrayLike, after: ArrayLike) -> Array:
 def _defined(values: ArrayLike) -> Array:
     v = np.asarray(values, dtype=np.float64).ravel()
     return v[~np.isnan(v)]
+
+
+def _bin(confidence: Array, bins: int) -> NDArray[np.int64]:
+    return np.clip(np.searchsorted(np.arange(1, bins) / bins, confidence, side="left"), 0, bins - 1)
 
 
 def _percentiles(drawn: Array, level: float) -> tuple[float, float]:

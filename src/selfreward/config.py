@@ -1,0 +1,211 @@
+"""Configuration: plain dataclasses, strict names, values checked where they enter.
+
+Every key can come from ``--set key=value`` or from a YAML file; unknown keys are errors that name
+the nearest valid one, and a key that the chosen recipe does not have is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from selfreward.errors import ConfigError, nearest
+
+
+@dataclass
+class TrainConfig:
+    """One training run. None means "chosen for this model and task"; the run folder records what was chosen.
+
+    Attributes:
+        recipe: recipe name, or a user's ``file.py[:Class]``.
+        options: the recipe's own hyperparameters.
+        model: folder, hub id, or ``embedded:NAME``.
+        data: training prompts (see :mod:`selfreward.data`); None is the embedded model's own task.
+        eval_data: held-out prompts with answers; None holds out a part of ``data``.
+        answers: how final answers are found and compared (``auto``, ``number``, ``boxed``, ``math``,
+            ``choice:A,B,C``, ``regex:...``, ``tag:answer``, ``exact``).
+        prompts_per_step: prompts whose groups form one rollout batch.
+        epochs, minibatches: passes over a rollout batch and optimiser updates per pass.
+        lr: peak learning rate; None picks by model size (6e-4 below 5 million parameters, 1e-5 with
+            LoRA, else 1e-6).
+        adam_eps: a large value (1e-4) keeps rare non-zero advantages from becoming full-size steps on
+            tiny models.
+        micro_tokens: tokens (with padding) in one forward of the trainer.
+        eval_every, checkpoint_every: in steps; 0 switches off all but the first and last.
+        keep_checkpoints: newest checkpoints kept.
+        log_groups: groups per step written to ``rollouts.jsonl``; 0 writes none, -1 all.
+        prompt_policy: what to do with prompts that are longer than the context allows.
+    """
+
+    recipe: str = "vote"
+    options: dict[str, Any] = field(default_factory=dict)
+    model: str = "embedded:chain"
+    data: str | None = None
+    eval_data: str | None = None
+    out: str = "runs/train"
+    steps: int | None = None
+    seed: int = 0
+
+    answers: str = "auto"
+    limit: int | None = None
+    prompt_field: str | None = None
+    answer_field: str | None = None
+    holdout: float = 0.1
+    max_prompt_tokens: int | None = None
+    prompt_policy: Literal["error", "drop"] = "error"
+
+    prompts_per_step: int | None = None
+    max_new_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    epochs: int = 1
+    minibatches: int = 1
+    lr: float | None = None
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_eps: float | None = None
+    grad_clip: float = 1.0
+    micro_tokens: int = 16_384
+
+    eval_every: int | None = None
+    eval_prompts: int = 200
+    eval_samples: int = 8
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+    log_groups: int = 4
+
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int | None = None
+    chat: Literal["auto", "never"] = "auto"
+    lora_rank: int = 0
+    lora_alpha: float | None = None
+    lora_targets: str = "all-linear"
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("steps", 1),
+            ("prompts_per_step", 1),
+            ("max_new_tokens", 1),
+            ("epochs", 1),
+            ("minibatches", 1),
+            ("warmup_steps", 0),
+            ("eval_prompts", 0),
+            ("eval_samples", 1),
+            ("keep_checkpoints", 1),
+            ("micro_tokens", 1),
+            ("log_groups", -1),
+            ("lora_rank", 0),
+            ("eval_every", 0),
+            ("checkpoint_every", 0),
+            ("limit", 1),
+            ("threads", 1),
+            ("max_prompt_tokens", 1),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"{name} is {value}; it must be {low} or more.")
+        for name in ("lr", "adam_eps", "grad_clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value}; it must be above 0.")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError(f"holdout is {self.holdout}; it must lie in [0, 1).")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def coerce_fields(cls: type, values: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Check names and types of ``values`` against the fields of a dataclass.
+
+    Raises:
+        ConfigError: naming the key, its place, and what would be right.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(cls)
+    valid = [f.name for f in dataclasses.fields(cls)]
+    result = {}
+    for key, value in values.items():
+        if key not in valid:
+            raise ConfigError(f"{where} has no key {key!r}.{nearest(key, valid)}")
+        text = value.strip() if isinstance(value, str) else value
+        if text in ("none", "null", "None") and type(None) in getattr(hints[key], "__args__", ()):
+            text = None
+        try:
+            result[key] = TypeAdapter(hints[key]).validate_python(text)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Input ")
+            raise ConfigError(f"{where}: {key} is {value!r}, but it {reason}.") from None
+    return result
+
+
+def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> TrainConfig:
+    """A configuration from a mapping and ``KEY=VALUE`` texts.
+
+    Keys that are not in :class:`TrainConfig` belong to the recipe.
+
+    Raises:
+        ConfigError: for a text without ``=``, an unknown key, or a bad value.
+    """
+    from selfreward.recipes import hyperparameters, load_recipe
+
+    merged = dict(values)
+    options = dict(merged.pop("options", None) or {})
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set takes KEY=VALUE, not {text!r}.")
+        merged[key.strip()] = value
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    recipe = str(merged.get("recipe", TrainConfig.recipe))
+    own = hyperparameters(recipe)
+    for key in [k for k in merged if k not in known]:
+        if key not in own:
+            raise ConfigError(
+                f"There is no option {key!r}, neither of the run nor of recipe {recipe!r}."
+                f"{nearest(key, known | set(own))}"
+            )
+        options[key] = merged.pop(key)
+    config = TrainConfig(**coerce_fields(TrainConfig, merged, where="the configuration"))
+    checked = load_recipe(recipe, options)
+    config.options = {k: getattr(checked, k) for k in options}
+    return config
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """A mapping from a YAML file.
+
+    Raises:
+        ConfigError: if the file is missing, not YAML, or not a mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"Configuration file {path} does not exist.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold 'key: value' lines at its top level.")
+    return content
+
+
+def write_config(config: TrainConfig, path: str | Path) -> None:
+    import yaml
+
+    Path(path).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")

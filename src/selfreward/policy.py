@@ -1,0 +1,371 @@
+"""The policy: a causal language model and its tokenizer, seen as four verbs.
+
+``sample`` writes completions, ``score`` reads probabilities, ``choose`` answers a closed question, and
+``snapshot`` freezes the weights. Everything speaks in prompts and groups; nobody outside this file
+and its two neighbours (``sampling``, ``scoring``) pads a tensor or moves one to a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from selfreward.errors import DataError, ModelError, RecipeError
+from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
+from selfreward.scoring import causal_model, score_tokens
+from selfreward.types import Group, Message, Prompt, Segment, Trajectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class Choice(NamedTuple):
+    """Closed-question read-out.
+
+    Attributes:
+        probs: float ``[N, K]``, renormalised over the options.
+        mass: float ``[N]``, the probability that the model gave to the options together before
+            renormalising: near 0 means that it did not understand the question.
+    """
+
+    probs: Tensor
+    mass: Tensor
+
+
+@dataclass
+class TokenCount:
+    """Tokens by kind of work and role, for cost accounting."""
+
+    generated: dict[str, int]
+    scored: dict[str, int]
+
+    def add(self, kind: str, role: str, n: int) -> None:
+        counts = getattr(self, kind)
+        counts[role] = counts.get(role, 0) + n
+
+
+class Policy:
+    """A model that samples, scores and judges.
+
+    Args:
+        model: any Hugging Face causal LM, or a PEFT model around one.
+        tokenizer: its tokenizer.
+        sampler: how completions are drawn; by default chosen by the architecture.
+        chat: ``"auto"`` puts plain-text prompts into the chat template where the tokenizer has one,
+            ``"never"`` leaves plain text alone. Message prompts always need a template.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        sampler: Sampler | None = None,
+        chat: str = "auto",
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sampler = sampler or default_sampler(causal_model(model))
+        self.chat = chat
+        self.counts = TokenCount({}, {})
+        self._adapter: dict[str, Tensor] | None = None  # a snapshot of a LoRA policy swaps this in
+        self._seed, self._calls = 0, 0
+        for module in model.modules():
+            # Dropout would make the scored distribution differ from the sampled one.
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        model.eval()
+
+    # ---------------------------------------------------------------- facts
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def is_lora(self) -> bool:
+        return hasattr(self.model, "peft_config")
+
+    @property
+    def context(self) -> int | None:
+        """Longest sequence that the model accepts, or None where it does not say."""
+        return getattr(causal_model(self.model).config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def end_tokens(self) -> list[int]:
+        """Ids that end a completion."""
+        found: list[int] = []
+        generation = getattr(causal_model(self.model), "generation_config", None)
+        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
+            if value is not None:
+                found += value if isinstance(value, list) else [value]
+        return list(dict.fromkeys(int(v) for v in found))
+
+    @property
+    def pad_token(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else (self.end_tokens or [0])[0]
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The trainable parameters, in the model's own order."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    # ---------------------------------------------------------------- text and tokens
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, up to where the completion starts."""
+        if prompt.messages is not None:
+            return self.encode_chat(prompt.messages)
+        assert prompt.text is not None
+        return self.encode_text(prompt.text)
+
+    def encode_text(self, text: str) -> list[int]:
+        """Token ids of a plain text: as a user message where a chat template is in use."""
+        if self.chat == "auto" and self.tokenizer.chat_template:
+            return self.encode_chat([{"role": "user", "content": text}])
+        return list(self.tokenizer(text)["input_ids"])
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        if not self.tokenizer.chat_template:
+            raise DataError(
+                "The data holds chat messages but the model's tokenizer has no chat template. "
+                "Use an instruction-tuned model, or give plain prompts in the field 'prompt'."
+            )
+        text = self.tokenizer.apply_chat_template(
+            [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
+        )
+        # The template writes the special tokens itself.
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Tensor | Sequence[int]) -> str:
+        """Text of completion tokens, without special tokens."""
+        ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    # ---------------------------------------------------------------- verbs
+
+    def seed(self, seed: int, *key: object) -> None:
+        """Start a fresh, reproducible sequence of draws; the trainer does so once per step."""
+        self._seed, self._calls = stream_seed(seed, *key), 0
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        n: int = 1,
+        params: SamplingParams | None = None,
+        *,
+        role: str = "solver",
+        view: str = "",
+        seed: int | None = None,
+    ) -> list[Group]:
+        """``n`` completions of every prompt, as one group per prompt.
+
+        Args:
+            role: who speaks; it names the segments, the cost account and, with ``view``, the group key.
+            seed: draw from this seed and leave the policy's own sequence of draws untouched.
+        """
+        params = params or SamplingParams()
+        encoded = [self.encode(p) for p in prompts]
+        kept = self._seed, self._calls
+        if seed is not None:
+            self.seed(seed)
+        completions = self.sample_ids(encoded, n, params, keys=[p.id for p in prompts], role=role)
+        if seed is not None:
+            self._seed, self._calls = kept
+        groups = []
+        for prompt, ids, drawn in zip(prompts, encoded, completions, strict=True):
+            head = Segment("prompt", torch.tensor(ids, dtype=torch.long))
+            trajectories = [Trajectory(prompt, [head, self._segment(role, c)]) for c in drawn]
+            groups.append(Group("/".join(x for x in (prompt.id, view, role) if x), prompt, trajectories))
+        return groups
+
+    def sample_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        *,
+        keys: Sequence[str] | None = None,
+        role: str = "solver",
+    ) -> list[list[Completion]]:
+        """The same on token ids, for multi-turn and spliced contexts."""
+        if not prompts:
+            return []
+        self._calls += 1
+        call = self._calls
+        with self._weights():
+            drawn = self.sampler(
+                causal_model(self.model),
+                prompts,
+                n,
+                params,
+                keys=[f"{call}/{k}" for k in (keys or range(len(prompts)))],
+                seed=self._seed,
+                end_tokens=self.end_tokens,
+                pad_token=self.pad_token,
+            )
+        self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
+        return drawn
+
+    def _segment(self, role: str, completion: Completion) -> Segment:
+        tokens = completion.tokens
+        text = self.decode(tokens[:-1] if completion.finished else tokens)
+        return Segment(
+            role,
+            tokens,
+            text,
+            completion.logprobs,
+            trainable=True,
+            finished=completion.finished,
+            stats=completion.stats,
+        )
+
+    def score(
+        self,
+        sequences: Sequence[Tensor],
+        starts: Sequence[int],
+        *,
+        stats: Sequence[str] = (),
+        temperature: float = 1.0,
+        hidden_at: Sequence[int] | None = None,
+        role: str = "solver",
+    ) -> list[dict[str, Tensor]]:
+        """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`."""
+        self.counts.add("scored", role, sum(len(s) for s in sequences))
+        with self._weights():
+            return score_tokens(
+                self.model, sequences, starts, stats=stats, temperature=temperature, hidden_at=hidden_at
+            )
+
+    def choose(self, contexts: Sequence[str | Prompt], options: Sequence[str], *, role: str = "judge") -> Choice:
+        """Probabilities of ``K`` fixed continuations after each of ``N`` contexts, without sampling.
+
+        Options that are single tokens cost one forward per context; longer ones are scored whole.
+
+        Raises:
+            RecipeError: if two options are the same, or start the same way as single tokens.
+        """
+        if not contexts:
+            return Choice(torch.zeros(0, len(options)), torch.zeros(0))
+        heads = [self.encode(c) if isinstance(c, Prompt) else self.encode_text(c) for c in contexts]
+        tails = [list(self.tokenizer(o, add_special_tokens=False)["input_ids"]) for o in options]
+        if len({tuple(t) for t in tails}) != len(tails) or not all(tails):
+            raise RecipeError(f"The options {list(options)} are not distinct token sequences for this tokenizer.")
+        # Every option is one scored continuation; micro-batching keeps the cost of identical heads low.
+        sequences = [torch.tensor(h + t, dtype=torch.long) for h in heads for t in tails]
+        starts = [len(h) for h in heads for _ in tails]
+        if all(len(t) == 1 for t in tails):
+            logits = self._next_token_logprobs(heads, role)
+            log_K = logits[:, [t[0] for t in tails]]
+        else:
+            scored = self.score(sequences, starts, role=role)
+            log_K = torch.stack([s["logprob"].sum() for s in scored]).view(len(heads), len(tails))
+        return Choice(log_K.softmax(-1), log_K.logsumexp(-1).exp())
+
+    @torch.no_grad()
+    def _next_token_logprobs(self, heads: Sequence[Sequence[int]], role: str) -> Tensor:
+        """Float ``[N, V]`` on the CPU: the distribution of the token after each context."""
+        from selfreward.scoring import MICRO_TOKENS, head_of, micro_batches, right_pad
+
+        self.counts.add("scored", role, sum(map(len, heads)))
+        causal = causal_model(self.model)
+        result: list[Tensor] = [torch.empty(0)] * len(heads)
+        with self._weights():
+            project = head_of(self.model)
+            for batch in micro_batches([len(h) for h in heads], MICRO_TOKENS):
+                ids = right_pad([torch.tensor(heads[i]) for i in batch]).to(self.device)
+                last = torch.tensor([len(heads[i]) - 1 for i in batch], device=self.device)
+                row = torch.arange(len(batch), device=self.device)
+                if project is None:
+                    logits = causal(input_ids=ids, use_cache=False).logits[row, last]
+                else:
+                    logits = project(causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, last])
+                for i, values in zip(batch, logits.float().log_softmax(-1).cpu(), strict=True):
+                    result[i] = values
+        return torch.stack(result)
+
+    def ask(
+        self, template: str, fields: Sequence[Mapping[str, Any]], options: Sequence[str], *, role: str = "judge"
+    ) -> Choice:
+        """Fill ``template`` (``str.format`` fields) once per item and :meth:`choose` among ``options``."""
+        try:
+            contexts = [template.format(**f) for f in fields]
+        except KeyError as error:
+            raise RecipeError(f"The judge template names a field {error} that the item does not have.") from None
+        return self.choose(contexts, options, role=role)
+
+    # ---------------------------------------------------------------- frozen copies
+
+    def snapshot(self) -> Policy:
+        """A frozen copy of the current weights.
+
+        With LoRA only the adapter is copied; the base weights are shared and the adapter is swapped in
+        for the duration of each call.
+        """
+        if self.is_lora:
+            frozen = copy.copy(self)
+            frozen._adapter = {k: v.detach().clone() for k, v in self._adapter_tensors().items()}
+        else:
+            frozen = copy.copy(self)
+            frozen.model = copy.deepcopy(self.model)
+            frozen.model.requires_grad_(False)
+        return frozen
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The trainable weights (shared tensors once), on the CPU."""
+        names = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                names[name] = parameter.detach().cpu().contiguous()
+        return names
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises:
+            ModelError: if the names or shapes are those of another model.
+        """
+        mine = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        if set(mine) != set(state):
+            odd = sorted(set(mine) ^ set(state))[:3]
+            raise ModelError(f"The saved weights belong to another model: they differ in {odd}.")
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                if parameter.shape != state[name].shape:
+                    raise ModelError(
+                        f"The saved weight {name} has shape {tuple(state[name].shape)}, "
+                        f"the model needs {tuple(parameter.shape)}."
+                    )
+                parameter.copy_(state[name])
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads."""
+        self.model.save_pretrained(str(folder))
+        self.tokenizer.save_pretrained(str(folder))
+
+    def _adapter_tensors(self) -> dict[str, Tensor]:
+        return {n: p for n, p in self.model.named_parameters() if "lora_" in n}
+
+    @contextlib.contextmanager
+    def _weights(self) -> Iterator[None]:
+        if self._adapter is None:
+            yield
+            return
+        live = self._adapter_tensors()
+        kept = {k: v.detach().clone() for k, v in live.items()}
+        with torch.no_grad():
+            for k, v in live.items():
+                v.copy_(self._adapter[k])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for k, v in live.items():
+                    v.copy_(kept[k])

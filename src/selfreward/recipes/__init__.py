@@ -1,0 +1,90 @@
+"""One file per method. ``load_recipe`` finds a recipe by name, or in a user's own file."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import ConfigError, RecipeError, nearest
+
+if TYPE_CHECKING:
+    from selfreward.recipes.base import Recipe
+
+# Name -> "module:class". Modules are imported only when their recipe is used.
+RECIPES: dict[str, str] = {
+    "vote": "vote:Vote",
+    "certainty": "certainty:Certainty",
+    "judge": "judge:Judge",
+    "gold": "controls:Gold",
+    "random": "controls:Random",
+    "format-only": "controls:FormatOnly",
+}
+CONTROLS = ("gold", "random", "format-only")
+
+
+def recipe_class(name: str) -> type[Recipe]:
+    """The class of a named recipe, or of ``path/to/file.py`` (optionally ``file.py:ClassName``).
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest valid one.
+        RecipeError: if the user's file cannot be imported or defines no recipe.
+    """
+    path, _, wanted = name.partition(":")
+    if path.endswith(".py"):
+        return _from_file(Path(path), wanted)
+    if name not in RECIPES:
+        raise ConfigError(f"There is no recipe {name!r}.{nearest(name, RECIPES)}")
+    module, _, cls = RECIPES[name].partition(":")
+    return getattr(importlib.import_module(f"selfreward.recipes.{module}"), cls)
+
+
+def load_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
+    """Build a recipe with its hyperparameters.
+
+    Raises:
+        ConfigError: on an unknown hyperparameter or a value of the wrong type.
+    """
+    from selfreward.config import coerce_fields
+
+    cls = recipe_class(name)
+    return cls(**coerce_fields(cls, options or {}, where=f"recipe {name!r}"))
+
+
+def hyperparameters(name: str) -> dict[str, Any]:
+    """Names and defaults of a recipe's hyperparameters."""
+    return {f.name: f.default for f in dataclasses.fields(recipe_class(name))}
+
+
+def _from_file(path: Path, wanted: str) -> type[Recipe]:
+    from selfreward.recipes.base import Recipe
+
+    if not path.is_file():
+        raise ConfigError(f"Recipe file {path} does not exist.")
+    spec = importlib.util.spec_from_file_location(f"selfreward_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RecipeError(f"Recipe file {path} cannot be imported: {type(error).__name__}: {error}") from error
+    found = {
+        n: c
+        for n, c in vars(module).items()
+        if isinstance(c, type) and issubclass(c, Recipe) and c.__module__ == spec.name
+    }
+    if wanted:
+        if wanted not in found:
+            raise RecipeError(f"{path} defines no recipe {wanted!r}.{nearest(wanted, found)}")
+        return found[wanted]
+    if len(found) != 1:
+        raise RecipeError(
+            f"{path} defines {len(found)} recipes ({', '.join(found) or 'subclass selfreward.recipes.base.Recipe'}); "
+            f"name one: {path}:ClassName."
+        )
+    return next(iter(found.values()))

@@ -1,0 +1,134 @@
+"""What a recipe is.
+
+A recipe says who produces what, what it is worth, and what is learned from it. It sees prompts
+without their answers, whole groups, and a policy; it knows nothing of batching, devices or files.
+Its dataclass fields are its hyperparameters: each can be set with ``--set name=value``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from selfreward.credit import group_normalised, leave_one_out
+from selfreward.experience import advantage_experience
+from selfreward.losses import KL, EntropyBonus, LossTerm, PolicyGradient
+from selfreward.sampling import SamplingParams, stream_seed
+from selfreward.types import Experience, Group, Labels, Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+    from selfreward.answers import AnswerSpace
+    from selfreward.policy import Policy
+
+
+@dataclass
+class RunContext:
+    """What a recipe may know of the run it is in.
+
+    Attributes:
+        step, steps: the current step (from 1) and the last one.
+        answers: how answers are extracted and compared in this task.
+        well_formed: whether a completion has the task's format.
+        sampling: the run's sampling parameters.
+        reference: the policy as it was at the start, frozen.
+        templates: prompt templates that the task brings, by name.
+        counts: mechanism counters of this step.
+    """
+
+    step: int
+    steps: int
+    seed: int
+    answers: AnswerSpace
+    well_formed: Callable[[str], bool]
+    sampling: SamplingParams
+    reference: Policy
+    templates: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Record that a mechanism touched ``n`` samples or tokens."""
+        self.counts[name] = self.counts.get(name, 0) + int(n)
+
+    def generator(self, *key: object) -> torch.Generator:
+        """A CPU generator that depends on the run's seed, the step and ``key`` only."""
+        import torch
+
+        return torch.Generator().manual_seed(stream_seed(self.seed, self.step, *key))
+
+    def classes(self, group: Group) -> list[int | None]:
+        """The answer class of every completion of the group; None where no answer was found."""
+        from selfreward.answers import cluster
+
+        return cluster([self.answers.extract(c) for c in group.completions], self.answers)
+
+
+@dataclass
+class Recipe:
+    """Base of all recipes; also the GRPO learner that most of them share.
+
+    Class attributes:
+        name: the command-line name.
+        system_id: id in the systems table, or None for a building block or control.
+        labels: what the recipe needs beside prompts. "none" is enforced: the prompts that it is given
+            contain no answer.
+        fields: columns of the user's data that it reads.
+        mechanism: the counter that proves the method's special part to be alive.
+        control: whether it is a control arm and not a method.
+    """
+
+    name: ClassVar[str] = ""
+    system_id: ClassVar[str | None] = None
+    labels: ClassVar[Labels] = "none"
+    fields: ClassVar[tuple[str, ...]] = ()
+    mechanism: ClassVar[str] = ""
+    control: ClassVar[bool] = False
+
+    group_size: int = 8
+    advantage: Literal["group", "centred", "leave_one_out"] = "group"
+    loss: Literal["clip", "reinforce", "cispo", "gspo"] = "clip"
+    normalise: Literal["grpo", "dr_grpo", "dapo"] = "dapo"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl: float = 0.0
+    entropy_bonus: float = 0.0
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        """Produce, score and credit trajectories for these prompts."""
+        raise NotImplementedError(f"Recipe {type(self).__name__} does not say how it collects experience.")
+
+    def objective(self, run_limit: int) -> list[LossTerm]:
+        """The loss terms; ``run_limit`` is the largest number of new tokens (for ``dr_grpo``)."""
+        terms: list[LossTerm] = [
+            PolicyGradient(
+                variant=self.loss,
+                clip_low=self.clip_low,
+                clip_high=self.clip_high,
+                normalise=self.normalise,
+                max_tokens=run_limit,
+            )
+        ]
+        if self.kl:
+            terms.append(KL(coefficient=self.kl, normalise=self.normalise, max_tokens=run_limit))
+        if self.entropy_bonus:
+            terms.append(EntropyBonus(coefficient=self.entropy_bonus))
+        return terms
+
+    def learn_from(self, groups: Sequence[Group], roles: Sequence[str] | None = None) -> Experience:
+        """Rewards of whole groups to group-relative advantages (GRPO, Shao et al. 2024, eq. 3)."""
+        return advantage_experience(groups, self.credit, roles=roles)
+
+    def credit(self, rewards_G: torch.Tensor) -> torch.Tensor:
+        """Advantages ``[G]`` of one group's rewards ``[G]``."""
+        if self.advantage == "leave_one_out":
+            return leave_one_out(rewards_G)
+        return group_normalised(rewards_G, scale="group" if self.advantage == "group" else "none")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything beside the weights that the next step depends on (JSON-able values and tensors)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""

@@ -1,0 +1,69 @@
+"""Controls: rewards whose meaning is known, to measure every other reward against.
+
+Gold is the ceiling (it reads the answers and says so), random the floor, format-only shows how much
+of a gain is form. Spurious gains under these arms are the reason to run them (Shao et al. 2025,
+arXiv 2506.10947).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from selfreward.policy import Policy
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.types import Experience, Labels, Prompt
+
+
+@dataclass
+class Gold(Recipe):
+    """1 for a correct answer. The ceiling: no self-reward is expected to beat it."""
+
+    name: ClassVar[str] = "gold"
+    labels: ClassVar[Labels] = "outcome"
+    control: ClassVar[bool] = True
+    mechanism: ClassVar[str] = "groups with a reference answer"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            answer = group.prompt.answer
+            if answer is not None:
+                group.reward_with([float(run.answers.correct(c, answer)) for c in group.completions])
+            run.count(self.mechanism, answer is not None)
+        return self.learn_from(groups)
+
+
+@dataclass
+class Random(Recipe):
+    """A fair coin per completion. The floor: what the optimiser does with noise."""
+
+    name: ClassVar[str] = "random"
+    control: ClassVar[bool] = True
+    mechanism: ClassVar[str] = "coins tossed"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            group.reward_with(torch.randint(2, (len(group),), generator=run.generator("coin", group.key)).float())
+            run.count(self.mechanism, len(group))
+        return self.learn_from(groups)
+
+
+@dataclass
+class FormatOnly(Recipe):
+    """1 for a well-formed completion, whatever it says."""
+
+    name: ClassVar[str] = "format-only"
+    control: ClassVar[bool] = True
+    mechanism: ClassVar[str] = "well-formed completions"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            group.reward_with([float(run.well_formed(c)) for c in group.completions])
+            run.count(self.mechanism, sum(map(run.well_formed, group.completions)))
+        return self.learn_from(groups)

@@ -1,0 +1,323 @@
+"""Samplers: token ids in, completions out.
+
+Every prompt owns a random stream that is derived from ``(seed, key)`` alone, and tokens are drawn by
+inverting the cumulative distribution. A completion therefore depends neither on which other
+prompts share its batch nor on how many processes split the work, and there is no generator state to
+save: resuming a run needs only the step number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from selfreward.errors import ConfigError
+from selfreward.signals.certainty import token_statistics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Rows leave the batch in bulk: copying the cache for every single finished row costs more than it saves.
+COMPACT_BELOW = 0.7
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample. ``temperature=0`` is greedy; ``top_k=0`` and ``top_p=1`` do not truncate.
+
+    ``stats`` names the per-token statistics to take while sampling (see
+    :func:`selfreward.signals.certainty.token_statistics`). ``max_rows`` bounds the rows in flight.
+    """
+
+    max_new_tokens: int = 64
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stats: tuple[str, ...] = ("entropy", "self_certainty")
+    max_rows: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise ConfigError(f"max_new_tokens is {self.max_new_tokens}; it must be at least 1.")
+        if self.temperature < 0:
+            raise ConfigError(f"temperature is {self.temperature}; it must be 0 (greedy) or more.")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p is {self.top_p}; it must lie in (0, 1].")
+        if self.top_k < 0:
+            raise ConfigError(f"top_k is {self.top_k}; it must be 0 (off) or more.")
+
+
+@dataclass
+class Completion:
+    """One sampled completion. ``tokens`` long ``[T]`` with the end token when ``finished``.
+
+    ``logprobs`` are those of the tempered, *untruncated* distribution, which is what the loss scores.
+    """
+
+    tokens: Tensor
+    logprobs: Tensor
+    finished: bool
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Sampler(Protocol):
+    """Anything that turns ``P`` prompts into ``P`` lists of ``n`` completions."""
+
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        *,
+        keys: Sequence[str],
+        seed: int,
+        end_tokens: Sequence[int],
+        pad_token: int,
+    ) -> list[list[Completion]]: ...
+
+
+def stream_seed(seed: int, *key: object) -> int:
+    """A 63-bit seed that depends on every part of the key and on nothing else."""
+    digest = hashlib.blake2b("\x1f".join([str(seed), *map(str, key)]).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def uniforms(seed: int, key: str, n: int, length: int) -> Tensor:
+    """Float ``[n, length]`` in [0, 1): the random numbers of one prompt."""
+    return torch.rand(n, length, generator=torch.Generator().manual_seed(stream_seed(seed, key)))
+
+
+def truncate(logits_N_V: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Set logits outside the top ``top_k`` and the nucleus ``top_p`` to minus infinity."""
+    if 0 < top_k < logits_N_V.shape[-1]:
+        kth = logits_N_V.topk(top_k, dim=-1).values[..., -1:]
+        logits_N_V = logits_N_V.masked_fill(logits_N_V < kth, float("-inf"))
+    if top_p < 1:
+        ordered, index = logits_N_V.sort(dim=-1, descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        drop = torch.zeros_like(logits_N_V, dtype=torch.bool).scatter(-1, index, before >= top_p)
+        logits_N_V = logits_N_V.masked_fill(drop, float("-inf"))
+    return logits_N_V
+
+
+def draw(logits_N_V: Tensor, uniform_N: Tensor, params: SamplingParams) -> Tensor:
+    """Long ``[N]``: one token per row, by inverting the cumulative distribution at ``uniform_N``."""
+    if params.temperature == 0:
+        return logits_N_V.argmax(-1)
+    logits = truncate(logits_N_V.float() / params.temperature, params.top_k, params.top_p)
+    cumulative = logits.softmax(-1).cumsum(-1)
+    # Scaling by the total absorbs rounding; "right" never lands on a token of probability zero.
+    target = uniform_N.to(cumulative)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp_(max=logits.shape[-1] - 1)
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad_token: int) -> tuple[Tensor, Tensor]:
+    """``(ids, mask)``, both long ``[P, L]``."""
+    longest = max(len(p) for p in prompts)
+    ids = torch.full((len(prompts), longest), pad_token, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, p in enumerate(prompts):
+        ids[i, longest - len(p) :] = torch.tensor(p, dtype=torch.long)
+        mask[i, longest - len(p) :] = 1
+    return ids, mask
+
+
+class TorchSampler:
+    """The default sampler: one prefill per group, finished rows leave the batch, statistics for free."""
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        *,
+        keys: Sequence[str],
+        seed: int,
+        end_tokens: Sequence[int],
+        pad_token: int,
+    ) -> list[list[Completion]]:
+        per_chunk = max(1, params.max_rows // n)
+        # Prompts of similar length share a chunk, so that padding is small.
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        result: list[list[Completion]] = [[] for _ in prompts]
+        for at in range(0, len(order), per_chunk):
+            chunk = order[at : at + per_chunk]
+            noise = torch.cat([uniforms(seed, keys[i], n, params.max_new_tokens) for i in chunk])
+            rows = self._chunk(model, [prompts[i] for i in chunk], n, params, noise, end_tokens, pad_token)
+            for j, i in enumerate(chunk):
+                result[i] = rows[j * n : (j + 1) * n]
+        return result
+
+    def _chunk(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        noise_R_T: Tensor,
+        end_tokens: Sequence[int],
+        pad_token: int,
+    ) -> list[Completion]:
+        from transformers import DynamicCache
+
+        device = next(model.parameters()).device
+        ids, mask = (x.to(device) for x in left_pad(prompts, pad_token))
+        cache = DynamicCache(config=model.config)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = _last_logits(model, ids, mask, positions, cache)
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+            logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
+        total, limit = len(prompts) * n, params.max_new_tokens
+        next_position = mask.sum(-1)
+        mask = torch.cat([mask, mask.new_ones(total, limit)], 1)
+        prefix = ids.shape[1]
+        noise = noise_R_T.to(device)
+        ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
+        tokens = torch.zeros(total, limit, dtype=torch.long, device=device)
+        stats = {k: torch.zeros(total, limit, device=device) for k in ("logprob", *params.stats)}
+        length = torch.full((total,), limit, dtype=torch.long, device=device)
+        finished = torch.zeros(total, dtype=torch.bool, device=device)
+        rows = torch.arange(total, device=device)  # which output row each live batch row writes
+        live = torch.ones(total, dtype=torch.bool, device=device)
+        for t in range(limit):
+            chosen = draw(logits, noise[rows, t], params)
+            taken = token_statistics(logits, chosen, tuple(stats), temperature=params.temperature or 1.0)
+            tokens[rows, t] = chosen
+            for name, values in taken.items():
+                stats[name][rows, t] = values
+            ended = live & torch.isin(chosen, ends)
+            length[rows[ended]] = t + 1
+            finished[rows[ended]] = True
+            live = live & ~ended
+            alive = int(live.sum())
+            if alive == 0 or t + 1 == limit:
+                break
+            if alive <= COMPACT_BELOW * len(rows):
+                keep = live.nonzero().squeeze(-1)
+                cache.batch_select_indices(keep)
+                rows, chosen, mask, next_position = rows[keep], chosen[keep], mask[keep], next_position[keep]
+                live = live[keep]
+            logits = _last_logits(
+                model, chosen[:, None], mask[:, : prefix + t + 1], next_position[:, None], cache
+            )
+            next_position = next_position + 1
+        tokens, length, finished = tokens.cpu(), length.cpu(), finished.cpu()
+        stats = {k: v.cpu() for k, v in stats.items()}
+        return [
+            Completion(
+                tokens[r, : int(length[r])].clone(),
+                stats["logprob"][r, : int(length[r])].clone(),
+                bool(finished[r]),
+                {k: stats[k][r, : int(length[r])].clone() for k in params.stats},
+            )
+            for r in range(total)
+        ]
+
+
+def _last_logits(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
+) -> Tensor:
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1]
+
+
+class HFSampler:
+    """``model.generate``, for architectures whose cache cannot be repeated or thinned out row by row.
+
+    Log-probabilities and statistics come from a second forward of the same model.
+    """
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        *,
+        keys: Sequence[str],
+        seed: int,
+        end_tokens: Sequence[int],
+        pad_token: int,
+    ) -> list[list[Completion]]:
+        from selfreward.scoring import score_tokens
+
+        device = next(model.parameters()).device
+        result: list[list[Completion]] = []
+        for prompt, key in zip(prompts, keys, strict=True):
+            ids = torch.tensor([list(prompt)], dtype=torch.long, device=device)
+            cuda = [device] if device.type == "cuda" else []
+            with torch.random.fork_rng(devices=cuda):
+                torch.manual_seed(stream_seed(seed, key))
+                # top_k and top_p are passed explicitly: generate() otherwise truncates to 50 tokens.
+                sampling = (
+                    {"do_sample": False}
+                    if params.temperature == 0
+                    else {
+                        "do_sample": True,
+                        "temperature": params.temperature,
+                        "top_k": params.top_k,
+                        "top_p": params.top_p,
+                    }
+                )
+                out = model.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    num_return_sequences=n if params.temperature > 0 else 1,
+                    max_new_tokens=params.max_new_tokens,
+                    eos_token_id=list(end_tokens),
+                    pad_token_id=pad_token,
+                    **sampling,
+                )
+            out = out[:, len(prompt) :].cpu().expand(n, -1)
+            cut = [_until_end(row, end_tokens) for row in out]
+            sequences = [torch.cat([ids[0].cpu(), tokens]) for tokens, _ in cut]
+            scores = score_tokens(
+                model,
+                sequences,
+                [len(prompt)] * n,
+                stats=params.stats,
+                temperature=params.temperature or 1.0,
+            )
+            result.append(
+                [
+                    Completion(tokens, s["logprob"], finished, {k: s[k] for k in params.stats})
+                    for (tokens, finished), s in zip(cut, scores, strict=True)
+                ]
+            )
+        return result
+
+
+def _until_end(tokens: Tensor, end_tokens: Sequence[int]) -> tuple[Tensor, bool]:
+    hits = torch.isin(tokens, torch.tensor(list(end_tokens))).nonzero()
+    if len(hits):
+        return tokens[: int(hits[0]) + 1].clone(), True
+    return tokens.clone(), False
+
+
+def default_sampler(model: PreTrainedModel) -> Sampler:
+    """:class:`TorchSampler` where the model's cache supports it, else :class:`HFSampler`."""
+    from transformers import DynamicCache
+
+    try:
+        layers = DynamicCache(config=model.config).layers
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return HFSampler()
+    able = all(hasattr(layer, "batch_select_indices") and hasattr(layer, "batch_repeat_interleave") for layer in layers)
+    return TorchSampler() if able else HFSampler()

@@ -1,0 +1,340 @@
+"""The terms of an objective: what a recipe lists and the trainer evaluates on micro-batches.
+
+The trainer asks every term, once per update, for the weights of all rows; splits the rows that are
+active for any term into micro-batches; and adds up what the terms return. Everything a term returns
+(the loss and each metric) is a sum over the micro-batch whose total over the update has its meaning,
+so nothing has to be averaged afterwards.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from selfreward.errors import ConfigError, RecipeError, nearest
+from selfreward.losses.likelihood import weighted_nll
+from selfreward.losses.policy_gradient import VARIANTS, importance_ratio, k3_kl, policy_gradient
+from selfreward.losses.preference import KINDS, WITH_MARGIN, WITH_SMOOTHING, preference
+from selfreward.losses.weights import NORMALISATIONS, support, token_weights
+from selfreward.types import Row
+
+Metrics = dict[str, float]
+
+
+@dataclass
+class MicroBatch:
+    """Padded rows and the model's view of them, all ``[B, T]`` on one device.
+
+    Position ``t`` holds the quantities of token ``t`` (position 0 is never predicted). Padding has
+    weight 0 everywhere, and what the other tensors hold there is never read.
+
+    Attributes:
+        logp: log-probabilities under the policy, with gradient.
+        behaviour: log-probabilities at sampling time.
+        reference: log-probabilities under the reference; None unless a term needs it.
+        entropy: entropy of the next-token distributions, with gradient; None unless a term needs it.
+        weight: the present term's own weights, as it computed them for the whole update.
+        pairs: ``(chosen, rejected, weight, margin)``, rows of this micro-batch.
+        total_pairs: number of pairs in the whole update.
+    """
+
+    logp: Tensor
+    behaviour: Tensor
+    advantage: Tensor
+    mask: Tensor
+    weight: Tensor
+    nll: Tensor
+    kl: Tensor
+    reference: Tensor | None = None
+    entropy: Tensor | None = None
+    pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
+    total_pairs: int = 0
+
+
+class LossTerm(ABC):
+    """One summand of an objective. Its value includes its ``coefficient``."""
+
+    name: ClassVar[str]
+    uses_pairs: ClassVar[bool] = False
+    needs_entropy: ClassVar[bool] = False
+    coefficient: float
+
+    @property
+    def needs_reference(self) -> bool:
+        return False
+
+    @abstractmethod
+    def active(self, row: Row) -> bool:
+        """Whether ``row`` can have a gradient from this term (pairs aside)."""
+
+    @abstractmethod
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        """Weight ``[T]`` of every token, from all rows of one update."""
+
+    @abstractmethod
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        """The term's share of the loss, a scalar, and of the metrics."""
+
+
+@dataclass(frozen=True)
+class PolicyGradient(LossTerm):
+    """Clipped policy gradient and its variants (:func:`policy_gradient`).
+
+    Metrics: ``clip_low`` and ``clip_high``, the share of the loss weight whose gradient was clipped.
+    """
+
+    name: ClassVar[str] = "policy_gradient"
+
+    variant: str = "clip"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    normalise: str = "dapo"
+    max_tokens: int | None = None
+    dual_clip: float = 3.0
+    coefficient: float = 1.0
+
+    def __post_init__(self) -> None:
+        _known("variant", self.variant, VARIANTS)
+        _known_normalisation(self.normalise, self.max_tokens)
+        if not 0 <= self.clip_low < 1 or self.clip_high < 0:
+            raise ConfigError(
+                f"clip_low is {self.clip_low} and clip_high is {self.clip_high}: the ratio is clipped to "
+                "1 - clip_low .. 1 + clip_high, so 0 <= clip_low < 1 and 0 <= clip_high."
+            )
+        if self.variant == "dual_clip" and self.dual_clip <= 1 + self.clip_high:
+            raise ConfigError(f"dual_clip is {self.dual_clip}; it must exceed 1 + clip_high = {1 + self.clip_high}.")
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient != 0 and bool(torch.any(row.advantage * row.mask != 0))
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return token_weights(rows, self.normalise, self.max_tokens)
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        live = batch.mask != 0
+        surrogate = policy_gradient(
+            torch.where(live, batch.logp, 0.0),
+            torch.where(live, batch.behaviour, 0.0),
+            torch.where(live, batch.advantage, 0.0),
+            variant=self.variant,
+            mask=batch.mask,
+            clip_low=self.clip_low,
+            clip_high=self.clip_high,
+            dual_clip=self.dual_clip,
+        )
+        metrics = {
+            "clip_low": float((batch.weight * surrogate.clipped_low).sum()),
+            "clip_high": float((batch.weight * surrogate.clipped_high).sum()),
+        }
+        return self.coefficient * (batch.weight * surrogate.loss).sum(), metrics
+
+
+@dataclass(frozen=True)
+class KL(LossTerm):
+    """Penalty on the distance to the reference (:func:`k3_kl`), weighted by ``Row.kl``. Metric: ``kl``.
+
+    With ``corrected`` each token's estimate is multiplied by its importance ratio (DeepSeek-V3.2,
+    2512.02556). Its gradient is then that of the KL, also on fresh tokens, where the ratio is 1 but
+    has a gradient. GRPO as published does not correct.
+    """
+
+    name: ClassVar[str] = "kl"
+
+    coefficient: float = 0.05
+    normalise: str = "dapo"
+    max_tokens: int | None = None
+    corrected: bool = False
+
+    def __post_init__(self) -> None:
+        _known_normalisation(self.normalise, self.max_tokens)
+        if self.coefficient < 0:
+            raise ConfigError(f"The KL coefficient is {self.coefficient}; a penalty must not be negative.")
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.coefficient > 0
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient > 0 and support(row, "kl")
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return token_weights(rows, self.normalise, self.max_tokens, field="kl")
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        if self.coefficient == 0:
+            return _zero(batch), {}
+        live = batch.weight != 0
+        reference = _reference(batch, self.name)
+        logp = torch.where(live, batch.logp, 0.0)
+        kl = k3_kl(logp, torch.where(live, reference, 0.0))
+        if self.corrected:
+            kl = kl * importance_ratio(logp, torch.where(live, batch.behaviour, 0.0))
+        total = (batch.weight * kl).sum()
+        return self.coefficient * total, {"kl": float(total.detach())}
+
+
+@dataclass(frozen=True)
+class Preference(LossTerm):
+    """The DPO family (:func:`preference`): the weighted mean over the pairs of an update.
+
+    DPO is the default. SimPO is ``length_normalise=True, reference_free=True, margin=gamma``; a
+    confidence c in the order of a pair (CREAM) is the pair with weight c and its mirror with 1 - c.
+    Metrics are means over pairs: ``preference_accuracy`` (chosen above rejected),
+    ``preference_margin``, ``chosen_logratio`` and ``rejected_logratio``.
+    """
+
+    name: ClassVar[str] = "preference"
+    uses_pairs: ClassVar[bool] = True
+
+    kind: str = "sigmoid"
+    beta: float = 0.1
+    margin: float = 0.0
+    label_smoothing: float = 0.0
+    length_normalise: bool = False
+    reference_free: bool = False
+    coefficient: float = 1.0
+
+    def __post_init__(self) -> None:
+        _known("kind", self.kind, KINDS)
+        if self.beta <= 0:
+            raise ConfigError(f"beta is {self.beta}; it must be positive.")
+        if self.margin and self.kind not in WITH_MARGIN:
+            raise ConfigError(f"kind={self.kind!r} has no margin. Kinds with one: {', '.join(WITH_MARGIN)}.")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it must be in 0 .. 0.5 (0.5 excluded).")
+        if self.label_smoothing and self.kind not in WITH_SMOOTHING:
+            raise ConfigError(
+                f"kind={self.kind!r} takes no label_smoothing. Kinds that do: {', '.join(WITH_SMOOTHING)}."
+            )
+        if self.kind == "exo_pair" and not self.label_smoothing:
+            raise ConfigError("kind='exo_pair' needs label_smoothing > 0 (its target is a distribution), e.g. 0.001.")
+        if self.kind == "orpo" and not (self.length_normalise and self.reference_free):
+            raise ConfigError(
+                "kind='orpo' compares mean log-probabilities: set length_normalise=True and reference_free=True."
+            )
+
+    @property
+    def needs_reference(self) -> bool:
+        return not self.reference_free and self.coefficient != 0
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient != 0 and support(row, "mask")
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return [row.mask.float() for row in rows]
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        if not batch.pairs or self.coefficient == 0:
+            return _zero(batch), {}
+        scores = torch.where(batch.weight != 0, batch.logp, 0.0)
+        if not self.reference_free:
+            scores = scores - torch.where(batch.weight != 0, _reference(batch, self.name), 0.0)
+        sums = (batch.weight * scores).sum(-1)
+        if self.length_normalise:
+            sums = sums / batch.weight.sum(-1).clamp(min=1.0)
+        chosen_rows, rejected_rows, weight, margin = zip(*batch.pairs, strict=True)
+        if any(margin) and self.kind not in WITH_MARGIN:
+            raise RecipeError(f"The pairs carry margins, which kind={self.kind!r} does not use; set them to 0.")
+        chosen, rejected = sums[list(chosen_rows)], sums[list(rejected_rows)]
+        losses = preference(
+            chosen,
+            rejected,
+            kind=self.kind,
+            beta=self.beta,
+            margin=sums.new_tensor(margin) + self.margin,
+            label_smoothing=self.label_smoothing,
+        )
+        n = max(batch.total_pairs, len(batch.pairs))
+        with torch.no_grad():
+            metrics = {
+                "preference_accuracy": float((chosen > rejected).sum()) / n,
+                "preference_margin": float((chosen - rejected).sum()) / n,
+                "chosen_logratio": float(chosen.sum()) / n,
+                "rejected_logratio": float(rejected.sum()) / n,
+            }
+        return self.coefficient * (sums.new_tensor(weight) * losses).sum() / n, metrics
+
+
+@dataclass(frozen=True)
+class NLL(LossTerm):
+    """Negative log-likelihood weighted by ``Row.nll`` (imitation, rejection sampling, NLL beside DPO).
+
+    ``normalise="grpo"`` is the mean over the rows that have such tokens of their token means, as the
+    NLL of ScPO and IRPO. Metric: ``nll``.
+    """
+
+    name: ClassVar[str] = "nll"
+
+    coefficient: float = 1.0
+    normalise: str = "dapo"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _known_normalisation(self.normalise, self.max_tokens)
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient != 0 and support(row, "nll")
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return token_weights(rows, self.normalise, self.max_tokens, field="nll", count_empty=False)
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        total = weighted_nll(batch.logp, batch.weight).sum()
+        return self.coefficient * total, {"nll": float(total.detach())}
+
+
+@dataclass(frozen=True)
+class EntropyBonus(LossTerm):
+    """Rewards the entropy of the next-token distributions; a negative coefficient punishes it.
+
+    Unlike a certainty reward it is differentiated directly. Metric: ``entropy_bonus``, the mean entropy.
+    """
+
+    name: ClassVar[str] = "entropy_bonus"
+    needs_entropy: ClassVar[bool] = True
+
+    coefficient: float = 0.001
+    normalise: str = "dapo"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _known_normalisation(self.normalise, self.max_tokens)
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient != 0 and support(row, "mask")
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return token_weights(rows, self.normalise, self.max_tokens)
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        if batch.entropy is None:
+            raise RecipeError("The entropy bonus needs the entropy of every token, but the micro-batch has none.")
+        total = (batch.weight * torch.where(batch.weight != 0, batch.entropy, 0.0)).sum()
+        return -self.coefficient * total, {"entropy_bonus": float(total.detach())}
+
+
+def _known(what: str, value: str, valid: Sequence[str]) -> None:
+    if value not in valid:
+        raise ConfigError(f"Unknown {what} {value!r}.{nearest(value, valid)}")
+
+
+def _known_normalisation(normalise: str, max_tokens: int | None) -> None:
+    _known("normalise", normalise, NORMALISATIONS)
+    if normalise == "dr_grpo" and (max_tokens is None or max_tokens < 1):
+        raise ConfigError(f"normalise='dr_grpo' needs max_tokens, the completion budget; it is {max_tokens!r}.")
+
+
+def _reference(batch: MicroBatch, term: str) -> Tensor:
+    if batch.reference is None:
+        raise RecipeError(f"The {term} term needs the reference's log-probabilities, but the micro-batch has none.")
+    return batch.reference
+
+
+def _zero(batch: MicroBatch) -> Tensor:
+    """Zero, connected to the graph so that a backward pass finds one."""
+    return torch.where(torch.zeros_like(batch.logp, dtype=torch.bool), batch.logp, 0.0).sum()

@@ -1,0 +1,65 @@
+"""Signals: what a completion is worth. Pure functions, each usable alone.
+
+``SIGNALS`` names what a group of rollouts can be scored with and where the function lives; nothing
+is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from selfreward.errors import ConfigError, nearest
+
+Needs = Literal["classes", "stats", "judge", "completions", "reference", "size"]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One entry of the table: ``needs`` says what the function reads.
+
+    ``classes``: answer classes of the group; ``stats``: per-token statistics; ``judge``: judge
+    output; ``completions``: the texts; ``reference``: the label; ``size``: only the group's size.
+    """
+
+    needs: Needs
+    description: str
+    function: str
+
+    def load(self) -> Callable[..., Any]:
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(f"selfreward.signals.{module}"), name)
+
+
+SIGNALS: dict[str, Signal] = {
+    "vote": Signal("classes", "member of the majority class of its group", "vote:vote_rewards"),
+    "cross_vote": Signal("classes", "member of the majority class of another view", "vote:cross_vote_rewards"),
+    "cluster_share": Signal("classes", "share of the group with the same answer", "vote:cluster_share_rewards"),
+    "borda": Signal("classes", "vote weighted by the rank of a score", "vote:borda_vote"),
+    "entropy": Signal("stats", "negative mean token entropy: pass name='negative_entropy'", "certainty:sequence_score"),
+    "self_certainty": Signal("stats", "mean KL from uniform to the policy", "certainty:sequence_score"),
+    "mean_logprob": Signal("stats", "log-likelihood per token", "certainty:sequence_score"),
+    "gap": Signal("stats", "mean probability of the first token choice minus the second", "certainty:sequence_score"),
+    "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score"),
+    "judge_expected": Signal("judge", "mean of the scale under the judge's probabilities", "judge:expected_score"),
+    "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores"),
+    "gold": Signal("reference", "equals the reference answer (control, ceiling)", "rules:gold"),
+    "random": Signal("size", "coin flip (control, floor)", "rules:random_reward"),
+    "constant": Signal("size", "the same for all (control, no gradient)", "rules:constant"),
+    "format_only": Signal("completions", "well-formed, right or wrong (control, floor)", "rules:format_only"),
+    "length": Signal("completions", "length", "rules:length"),
+    "repetition": Signal("completions", "share of repeated n-grams", "rules:repetition_rate"),
+}
+
+
+def signal(name: str) -> Signal:
+    """The entry called ``name``.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if name not in SIGNALS:
+        raise ConfigError(f"Unknown signal {name!r}." + nearest(name, SIGNALS))
+    return SIGNALS[name]

@@ -1,0 +1,179 @@
+"""Certainty of the policy about its own text: entropy, self-certainty, gaps, likelihood.
+
+Per-token functions take logits ``[..., V]`` of a next-token distribution; sequence functions reduce
+per-token values ``[..., T]``. "Certainty" is not one signal: self-certainty looks at the tail of the
+vocabulary, entropy at the head, and on the same samples they can order completions oppositely.
+As a training reward each is known to collapse; they are for selection, audit and as warnings.
+
+Sources: self-certainty, arXiv 2502.18581 and Intuitor (2505.19590); entropy minimisation, RENT
+(2505.22660); top-1 minus top-2, chain-of-thought decoding (2402.10200) and RLSF (2507.21931).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+STATS = ("logprob", "entropy", "self_certainty", "gap")
+
+
+def _entropy(logp: Tensor) -> Tensor:
+    # A token of probability 0 contributes 0, but 0 * -inf is NaN.
+    value = -(logp.exp() * logp).sum(-1)
+    if torch.isfinite(value).all():
+        return value
+    return -(logp.exp() * logp.masked_fill(logp == -torch.inf, 0.0)).sum(-1)
+
+
+def _self_certainty(logp: Tensor) -> Tensor:
+    value = -logp.mean(-1) - math.log(logp.shape[-1])
+    if torch.isfinite(value).all():
+        return value
+    allowed = logp > -torch.inf
+    size = allowed.sum(-1)
+    masked = -logp.masked_fill(~allowed, 0.0).sum(-1) / size - size.log()
+    return torch.where(logp.isnan().any(-1), torch.nan, masked)
+
+
+def _gap(logp: Tensor) -> Tensor:
+    if logp.shape[-1] < 2:
+        return torch.ones_like(logp[..., 0])
+    top = logp.topk(2, dim=-1).values.exp()
+    return top[..., 0] - top[..., 1]
+
+
+_ON_LOGPROBS: dict[str, Callable[[Tensor], Tensor]] = {
+    "entropy": _entropy,
+    "self_certainty": _self_certainty,
+    "gap": _gap,
+}
+
+
+def _logprobs(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities in float32 (float64 stays), whatever the input's precision."""
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if temperature != 1.0:
+        logits = logits.to(dtype) / temperature
+    return torch.log_softmax(logits, dim=-1, dtype=dtype)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the next-token distribution in nats, ``[..., V]`` to ``[...]``."""
+    return _entropy(_logprobs(logits))
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """``-entropy``, the reward of RENT (2505.22660), ``[..., V]`` to ``[...]``."""
+    return -entropy(logits)
+
+
+def self_certainty(logits: Tensor) -> Tensor:
+    """``KL(uniform || p) = -(1/V) sum_j log p_j - log V``, ``[..., V]`` to ``[...]`` (2502.18581).
+
+    Zero for the uniform distribution, larger when more certain. Tokens whose logit is ``-inf`` are
+    left out and V counts the others: a masked vocabulary would otherwise be infinitely certain.
+    Not comparable across models, vocabularies or temperatures.
+    """
+    return _self_certainty(_logprobs(logits))
+
+
+def probability_gap(logits: Tensor) -> Tensor:
+    """Probability of the likeliest token minus that of the second, ``[..., V]`` to ``[...]``."""
+    return _gap(_logprobs(logits))
+
+
+def token_statistics(
+    logits_N_V: Tensor,
+    tokens_N: Tensor,
+    stats: Sequence[str] = STATS,
+    temperature: float = 1.0,
+    chunk: int | None = None,
+) -> dict[str, Tensor]:
+    """Statistics of N next-token distributions from one log-softmax each.
+
+    Rows are processed in chunks, so at most a few ``chunk * V`` float32 values exist beside the
+    input, never a float copy of all of it. Differentiable.
+
+    Args:
+        logits_N_V: any floating dtype; the arithmetic is float32.
+        tokens_N: long, the token that was chosen in each row.
+        stats: any of ``logprob`` (of the chosen token), ``entropy``, ``self_certainty``, ``gap``.
+        temperature: of the distribution that is described; log-probabilities of sampled tokens
+            must use the sampler's.
+        chunk: rows at a time; None picks a size that suits the device.
+
+    Returns:
+        One float tensor ``[N]`` per requested statistic.
+    """
+    assert logits_N_V.ndim == 2, f"logits must be [N, V], got {tuple(logits_N_V.shape)}"
+    n, vocabulary = logits_N_V.shape
+    assert tokens_N.shape == (n,), f"tokens must be [{n}], got {tuple(tokens_N.shape)}"
+    unknown = set(stats) - set(STATS)
+    assert not unknown, f"unknown statistics {sorted(unknown)}; there are {', '.join(STATS)}"
+    if chunk is None:
+        # On a CPU a chunk should stay in the cache; on a GPU it should fill the device.
+        budget = 2**19 if logits_N_V.device.type == "cpu" else 2**27
+        chunk = max(1, budget // max(1, vocabulary))
+
+    parts: dict[str, list[Tensor]] = {name: [] for name in stats}
+    for start in range(0, max(n, 1), chunk):
+        logp = _logprobs(logits_N_V[start : start + chunk], temperature)
+        for name in stats:
+            if name == "logprob":
+                chosen = tokens_N[start : start + chunk, None].to(logp.device)
+                parts[name].append(logp.gather(-1, chosen).squeeze(-1))
+            else:
+                parts[name].append(_ON_LOGPROBS[name](logp))
+    return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in parts.items()}
+
+
+def token_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the last dimension, ``[..., T]`` to ``[...]``, of the positions where ``mask`` is 1.
+
+    NaN where there is no position: the certainty of an empty text is not zero, it is undefined.
+    """
+    if mask is None:
+        return values.mean(-1)
+    assert mask.shape == values.shape, f"mask {tuple(mask.shape)} for values {tuple(values.shape)}"
+    return torch.where(mask.bool(), values, 0.0).sum(-1) / mask.bool().sum(-1)
+
+
+def mean_logprob(logprobs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Length-normalised log-likelihood, ``[..., T]`` to ``[...]``."""
+    return token_mean(logprobs, mask)
+
+
+def perplexity(logprobs: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``exp(-mean log p)``, ``[..., T]`` to ``[...]``; lower is more certain."""
+    return torch.exp(-token_mean(logprobs, mask))
+
+
+_SEQUENCE: dict[str, tuple[str, Callable[[Tensor, Tensor | None], Tensor]]] = {
+    "entropy": ("entropy", token_mean),
+    "negative_entropy": ("entropy", lambda v, m: -token_mean(v, m)),
+    "self_certainty": ("self_certainty", token_mean),
+    "gap": ("gap", token_mean),
+    "mean_logprob": ("logprob", mean_logprob),
+    "perplexity": ("logprob", perplexity),
+    "negative_perplexity": ("logprob", lambda v, m: -perplexity(v, m)),
+}
+SEQUENCE_SCORES = tuple(_SEQUENCE)
+
+
+def needed_statistic(name: str) -> str:
+    """Which per-token statistic the sequence score ``name`` is made of."""
+    assert name in _SEQUENCE, f"unknown sequence score {name!r}; there are {', '.join(_SEQUENCE)}"
+    return _SEQUENCE[name][0]
+
+
+def sequence_score(name: str, stats: Mapping[str, Tensor], mask: Tensor | None = None) -> Tensor:
+    """A sequence's certainty from its per-token statistics ``[..., T]``: one of :data:`SEQUENCE_SCORES`.
+
+    ``self_certainty`` is the mean over response tokens of the per-token value (2502.18581).
+    Leave prompt tokens out.
+    """
+    source = needed_statistic(name)
+    return _SEQUENCE[name][1](stats[source], mask)

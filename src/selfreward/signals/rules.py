@@ -1,0 +1,53 @@
+"""Rules and controls: rewards that need no model.
+
+The controls are what a self-made reward is measured against: gold is the ceiling; random, constant
+and format-only are the floor. Each returns one number per completion of a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence, Sized
+from typing import TYPE_CHECKING
+
+from selfreward.answers import AnswerSpace
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+
+def gold(completions: Sequence[str], reference: str, space: AnswerSpace) -> list[float]:
+    """1.0 where the answer equals the reference. The only signal here that needs a label."""
+    return [float(space.correct(c, reference)) for c in completions]
+
+
+def random_reward(n: int, generator: Generator, probability: float = 0.5) -> list[float]:
+    """``n`` coin flips. Not a null operation: clipping and Adam still move the weights (2506.10947)."""
+    import torch
+
+    return (torch.rand(n, generator=generator) < probability).float().tolist()
+
+
+def constant(n: int, value: float = 1.0) -> list[float]:
+    """The same reward for all, hence no gradient under any group baseline."""
+    return [value] * n
+
+
+def format_only(completions: Sequence[str], well_formed: Callable[[str], bool]) -> list[float]:
+    """1.0 for a well-formed completion, right or wrong: how much of a gain is only format."""
+    return [float(well_formed(c)) for c in completions]
+
+
+def length(items: Sequence[Sized], per: float = 1.0) -> list[float]:
+    """Length of each item (token sequences, or texts in characters) divided by ``per``."""
+    return [len(item) / per for item in items]
+
+
+def repetition_rate(tokens: Sequence[Hashable], n: int = 3) -> float:
+    """Share of n-grams that occurred before, in [0, 1); 0 for fewer than two n-grams.
+
+    A string counts by words. Example: ``a b a b a b`` with ``n=2``: 5 bigrams, 2 different: 0.6.
+    """
+    assert n >= 1, f"n-grams need n >= 1, got {n}"
+    units = tokens.split() if isinstance(tokens, str) else list(tokens)
+    grams = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,98 @@
+"""Embedded tasks: procedural problems whose truth is known, with a small base model for each.
+
+A task module offers ``load() -> Task`` and ``build(out, seed, on_step, **settings) -> Pretrained``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from selfreward.errors import ConfigError, nearest
+from selfreward.types import Prompt
+
+if TYPE_CHECKING:
+    from selfreward.answers import AnswerSpace
+    from selfreward.policy import Policy
+
+_MODULES = {
+    "chain": "selfreward.tasks.chain",
+    "trans": "selfreward.tasks.trans",
+}
+
+Split = Literal["pretrain", "train", "test"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a training run needs to know of a task.
+
+    Attributes:
+        train, test: prompts with reference answers; disjoint from each other and from the text that
+            the base was pre-trained on.
+        answers: how answers are found and compared.
+        well_formed: whether a completion has the task's format.
+        settings: recommended training settings, by the names of the run configuration.
+        templates: prompt templates (judges, verdict words) by name, for ``Policy.ask``.
+        metric: the held-out metric that says how good a model is.
+        evaluator: measures a policy where answers are not simply right or wrong; None is
+            :func:`selfreward.evaluation.evaluate` on ``test``.
+    """
+
+    name: str
+    train: list[Prompt]
+    test: list[Prompt]
+    answers: AnswerSpace
+    well_formed: Callable[[str], bool]
+    settings: dict[str, Any] = field(default_factory=dict)
+    templates: dict[str, str] = field(default_factory=dict)
+    metric: str = "pass@1"
+    evaluator: Callable[[Policy], dict[str, Any]] | None = None
+
+
+def task_names() -> list[str]:
+    """Names of the embedded tasks."""
+    return sorted(_MODULES)
+
+
+def task_module(name: str) -> Any:
+    """The module of a task.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest valid one.
+    """
+    if name not in _MODULES:
+        raise ConfigError(f"There is no embedded task {name!r}.{nearest(name, _MODULES)}")
+    return importlib.import_module(_MODULES[name])
+
+
+def load_task(name: str) -> Task:
+    """The embedded task ``name``."""
+    task: Task = task_module(name).load()
+    return task
+
+
+def base_path(name: str) -> Path:
+    """The folder of the shipped base model ``name``.
+
+    Raises:
+        ConfigError: for a name that no shipped base has.
+    """
+    home = Path(__file__).parent.parent / "bases"
+    shipped = sorted(p.parent.name for p in home.glob("*/config.json"))
+    if name not in shipped:
+        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, shipped)}")
+    return home / name
+
+
+def split_of(key: str) -> Split:
+    """The split that the problem with this canonical key belongs to: 60% pretrain, 20% train, 20% test.
+
+    A hash, not a list: any generator of problems, now or later, respects the same borders.
+    """
+    bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 10
+    return "pretrain" if bucket < 6 else "train" if bucket < 8 else "test"

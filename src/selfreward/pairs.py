@@ -1,0 +1,185 @@
+"""Pair builders: from the scores or votes of one group to preferences.
+
+A builder returns :class:`IndexPair` tuples with indices into its group; it returns none where a group
+prefers nothing (ties, too few votes, unreadable scores), and never a pair of identical completions. A
+score that is None or NaN means "could not be judged": such a trajectory is in no pair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from selfreward.errors import RecipeError
+from selfreward.types import Group
+
+if TYPE_CHECKING:
+    from torch import Generator
+
+
+class IndexPair(NamedTuple):
+    """Trajectory ``chosen`` over trajectory ``rejected`` of one group."""
+
+    chosen: int
+    rejected: int
+    weight: float = 1.0
+    margin: float = 0.0
+
+
+def top_bottom(
+    group: Group,
+    scores: Sequence[float | None] | None = None,
+    *,
+    min_gap: float = 0.0,
+    tier: float = 0.0,
+    margin_scale: float = 0.0,
+) -> list[IndexPair]:
+    """The best over the worst, at most one pair (Self-Rewarding LM 2401.10020).
+
+    Example: scores ``[3, 5, 5, 1]`` prefer 1 over 3.
+
+    Args:
+        scores: one per trajectory; None takes the group's rewards.
+        min_gap: no pair unless the scores differ by more than this.
+        tier: the shortest completion whose score is within this share of the range below the best is
+            chosen. A judge that likes length otherwise makes each iteration longer (Meta-Rewarding,
+            2407.19594, length control).
+        margin_scale: the pair's margin is this times the gap.
+    """
+    known = _scored(group, scores)
+    if len(known) < 2:
+        return []
+    best, worst = max(known.values()), min(known.values())
+    if best - worst <= min_gap:
+        return []
+    top = [i for i, s in known.items() if s >= best - tier * (best - worst)]
+    chosen = min(top, key=lambda i: len(group.trajectories[i].last)) if tier > 0 else top[0]
+    rejected = next(i for i, s in known.items() if s == worst)
+    gap = known[chosen] - worst
+    if gap <= min_gap or not _distinct(group, chosen, rejected):
+        return []
+    return [IndexPair(chosen, rejected, margin=margin_scale * gap)]
+
+
+def all_above(
+    group: Group,
+    scores: Sequence[float | None] | None = None,
+    *,
+    floor: float,
+    most: int | None = None,
+    margin_scale: float = 0.0,
+    generator: Generator | None = None,
+) -> list[IndexPair]:
+    """Every trajectory that reaches ``floor`` over every one that does not (IRPO 2404.19733).
+
+    Example: scores ``[1, 0, 1]`` and floor 1 prefer 0 over 1 and 2 over 1.
+
+    Args:
+        most: at most so many pairs; with a ``generator`` a random subset, otherwise the first ones.
+    """
+    known = _scored(group, scores)
+    pairs = [
+        IndexPair(i, j, margin=margin_scale * (high - low))
+        for i, high in known.items()
+        if high >= floor
+        for j, low in known.items()
+        if low < floor and _distinct(group, i, j)
+    ]
+    if most is not None and len(pairs) > most:
+        pairs = [pairs[i] for i in sorted(_draw(len(pairs), most, generator))]
+    return pairs
+
+
+def vote_pairs(
+    group: Group,
+    classes: Sequence[int | None],
+    *,
+    quorum: float = 0.0,
+    weighted: bool = True,
+    missing: Literal["drop", "reject"] = "drop",
+    generator: Generator | None = None,
+) -> list[IndexPair]:
+    """The most voted answer over the least voted one, at most one pair (ScPO 2411.04109).
+
+    The weight is ``(V(chosen) - V(rejected)) / k``, k the size of the group. Example: classes
+    ``[0, 0, 1, None]`` prefer 0 over 2 with weight 1/4; with ``missing="reject"`` 0 over 3 with 1/2.
+
+    Args:
+        classes: answer class of each trajectory, None where the answer is missing.
+        quorum: no pair unless V(chosen) / k reaches it.
+        weighted: False gives every pair weight 1.
+        missing: "drop" leaves trajectories without an answer out; "reject" counts each as an answer
+            with no vote, which can only be rejected.
+        generator: draws the representatives of the two answers; without one the first of each.
+    """
+    _sized(group, classes, "classes")
+    votes = Counter(c for c in classes if c is not None)
+    if not votes:
+        return []
+    ballot = [(i, votes[c] if c is not None else 0) for i, c in enumerate(classes)]
+    if missing == "drop":
+        ballot = [(i, v) for i, v in ballot if v > 0]
+    high, low = max(v for _, v in ballot), min(v for _, v in ballot)
+    if high == low or high / len(group) < quorum:
+        return []
+    chosen = _pick([i for i, v in ballot if v == high], generator)
+    rejected = _pick([i for i, v in ballot if v == low], generator)
+    return [IndexPair(chosen, rejected, (high - low) / len(group) if weighted else 1.0)]
+
+
+def random_pairs(group: Group, generator: Generator, count: int = 1) -> list[IndexPair]:
+    """The control: ``count`` different pairs of distinct completions in a random order, fewer if there are fewer."""
+    pairs = [(i, j) for i, j in combinations(range(len(group)), 2) if _distinct(group, i, j)]
+    if not pairs:
+        return []
+    import torch
+
+    drawn = [pairs[i] for i in _draw(len(pairs), min(count, len(pairs)), generator)]
+    flips = torch.randint(2, (len(drawn),), generator=generator).tolist()
+    return [IndexPair(j, i) if flip else IndexPair(i, j) for (i, j), flip in zip(drawn, flips, strict=True)]
+
+
+def provenance(
+    group: Group, pairs: Sequence[IndexPair], builder: str, scores: Sequence[float | None] | None = None
+) -> list[dict[str, Any]]:
+    """Where each pair comes from, as plain values for a log."""
+    return [
+        {
+            "group": group.key,
+            "prompt": group.prompt.id,
+            "builder": builder,
+            **pair._asdict(),
+            "scores": None if scores is None else [scores[pair.chosen], scores[pair.rejected]],
+        }
+        for pair in pairs
+    ]
+
+
+def _scored(group: Group, scores: Sequence[float | None] | None) -> dict[int, float]:
+    values: Sequence[float | None] = group.rewards if scores is None else scores
+    _sized(group, values, "scores")
+    return {i: float(s) for i, s in enumerate(values) if s is not None and not math.isnan(s)}
+
+
+def _sized(group: Group, values: Sequence[Any], what: str) -> None:
+    if len(values) != len(group):
+        raise RecipeError(f"Group {group.key!r} has {len(group)} trajectories but was given {len(values)} {what}.")
+
+
+def _distinct(group: Group, i: int, j: int) -> bool:
+    return group.trajectories[i].completion != group.trajectories[j].completion
+
+
+def _draw(n: int, count: int, generator: Generator | None) -> list[int]:
+    if generator is None:
+        return list(range(count))
+    import torch
+
+    return torch.randperm(n, generator=generator)[:count].tolist()
+
+
+def _pick(candidates: list[int], generator: Generator | None) -> int:
+    return candidates[_draw(len(candidates), 1, generator)[0]]

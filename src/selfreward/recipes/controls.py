@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
+from selfreward.signals import rules
 from selfreward.types import Experience, Labels, Prompt
 
 
@@ -32,7 +31,7 @@ class Gold(Recipe):
         for group in groups:
             answer = group.prompt.answer
             if answer is not None:
-                group.reward_with([float(run.answers.correct(c, answer)) for c in group.completions])
+                group.reward_with(rules.gold(group.completions, answer, run.answers))
             run.count(self.mechanism, answer is not None)
         return self.learn_from(groups)
 
@@ -48,7 +47,7 @@ class Random(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
         for group in groups:
-            group.reward_with(torch.randint(2, (len(group),), generator=run.generator("coin", group.key)).float())
+            group.reward_with(rules.random_reward(len(group), run.generator("coin", group.key)))
             run.count(self.mechanism, len(group))
         return self.learn_from(groups)
 
@@ -64,6 +63,7 @@ class FormatOnly(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
         for group in groups:
-            group.reward_with([float(run.well_formed(c)) for c in group.completions])
-            run.count(self.mechanism, sum(map(run.well_formed, group.completions)))
+            rewards = rules.format_only(group.completions, run.well_formed)
+            group.reward_with(rewards)
+            run.count(self.mechanism, int(sum(rewards)))
         return self.learn_from(groups)

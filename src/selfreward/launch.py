@@ -1,0 +1,175 @@
+"""From a configuration to a ready trainer: data, answers, model and defaults meet here."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.config import TrainConfig, make_config, read_config
+from selfreward.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
+    from selfreward.tasks import Task
+    from selfreward.trainer import Listener, Trainer
+
+FALLBACK: dict[str, Any] = {
+    "steps": 100,
+    "prompts_per_step": 16,
+    "max_new_tokens": 256,
+    "adam_eps": 1e-8,
+}
+
+
+def embedded_name(spec: str | None) -> str | None:
+    """``chain`` of ``embedded:chain``; None for everything else."""
+    return spec.removeprefix("embedded:") if spec and spec.startswith("embedded:") else None
+
+
+def task_of(config: TrainConfig) -> Task:
+    """The task that the configuration names.
+
+    An embedded task brings its own answers, splits and settings; any other data becomes a task whose
+    held-out part is ``eval_data``, or a share of the data itself where it has answers.
+    """
+    from selfreward.answers import answer_space
+    from selfreward.data import load_prompts, split_holdout
+    from selfreward.tasks import Task, load_task
+
+    data = config.data or config.model
+    name = embedded_name(data)
+    if name:
+        task = load_task(name)
+        if config.eval_data:
+            task = dataclasses.replace(task, test=load_prompts(config.eval_data))
+        return dataclasses.replace(task, train=task.train[: config.limit]) if config.limit else task
+    if config.data is None:
+        raise ConfigError(
+            f"Model {config.model} needs training prompts: --data FILE.jsonl (or a datasets id, reasoning-gym:TASK)."
+        )
+    fields = {"prompt_field": config.prompt_field, "answer_field": config.answer_field}
+    prompts = load_prompts(config.data, limit=config.limit, **fields)
+    if config.eval_data:
+        train, test = prompts, load_prompts(config.eval_data, **fields)
+    elif any(p.answer is not None for p in prompts) and config.holdout > 0:
+        train, test = split_holdout(prompts, config.holdout, config.eval_prompts, seed=0)
+    else:
+        train, test = prompts, []
+    if not train:
+        raise ConfigError(f"{config.data}: holding out {config.holdout} of the prompts leaves none to train on.")
+    space = answer_space(config.answers)
+    return Task(config.data, train, test, space, lambda text: space.extract(text) is not None)
+
+
+def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = None) -> TrainConfig:
+    """Fill what the user left open: from the task's recommended settings, then general defaults.
+
+    Recommended settings of an embedded task apply to its own base only.
+    """
+    from selfreward.learning import default_lr
+    from selfreward.recipes import hyperparameters
+
+    own_base = embedded_name(config.model) is not None
+    chosen = {**FALLBACK, **(task.settings if own_base else {})}
+    new: dict[str, Any] = {}
+    options = dict(config.options)
+    for key, value in chosen.items():
+        if hasattr(config, key) and getattr(config, key) is None:
+            new[key] = value
+        elif key in hyperparameters(config.recipe) and key not in options:
+            options[key] = value
+    result = dataclasses.replace(config, **new, options=options)
+    if result.lr is None and policy is not None:
+        result.lr = default_lr(policy)
+    steps = result.steps or 1
+    if result.eval_every is None:
+        result.eval_every = max(1, steps // 10)
+    if result.checkpoint_every is None:
+        result.checkpoint_every = max(1, steps // 5)
+    return result
+
+
+def set_threads(config: TrainConfig) -> None:
+    """One thread by default: on small models more threads cost more than they give, and results stay equal."""
+    import torch
+
+    torch.set_num_threads(config.threads or int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
+    """Load everything and return a trainer at step 0.
+
+    Raises:
+        UserError: whatever is wrong with the data, the model or an option.
+    """
+    import torch
+
+    from selfreward.data import check_lengths
+    from selfreward.models import load_policy
+    from selfreward.recipes import load_recipe
+    from selfreward.trainer import Trainer
+
+    set_threads(config)
+    task = task_of(config)
+    torch.manual_seed(config.seed)  # fresh LoRA weights
+    policy = load_policy(
+        config.model,
+        dtype=config.dtype,
+        device=config.device,
+        lora_rank=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        lora_targets=config.lora_targets,
+        gradient_checkpointing=config.gradient_checkpointing,
+        trust_remote_code=config.trust_remote_code,
+        chat=config.chat,
+    )
+    config = resolve_defaults(config, task, policy)
+    room = (policy.context or 1 << 30) - (config.max_new_tokens or 0)
+    if room < 1:
+        raise ConfigError(
+            f"max_new_tokens is {config.max_new_tokens}, but the model's context is {policy.context} tokens in all."
+        )
+    limit = min(config.max_prompt_tokens or room, room)
+    train = check_lengths(task.train, policy.encode, limit, policy=config.prompt_policy)
+    test = check_lengths(task.test, policy.encode, limit, policy="drop") if task.test else []
+    task = dataclasses.replace(task, train=train, test=test)
+    return Trainer(policy, load_recipe(config.recipe, config.options), task, config, on_step=on_step)
+
+
+def start(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
+    """A trainer with a fresh run folder.
+
+    Raises:
+        ConfigError: if the folder already holds a run.
+    """
+    out = Path(config.out)
+    if out.is_file():
+        raise ConfigError(f"--out {out} is a file; it must be a folder.")
+    if (out / "metrics.jsonl").exists():
+        raise ConfigError(
+            f"{out} already holds a run. Continue it with --resume {out}, or choose another --out (nothing was touched)."
+        )
+    return build(config, on_step)
+
+
+def resume(folder: str | Path, settings: list[str], on_step: Listener | None = None) -> tuple[Trainer, list[str]]:
+    """A trainer that continues the run in ``folder``; ``settings`` may change ``steps`` and cadences only.
+
+    Returns the trainer and notes on damaged checkpoints that were passed over.
+    """
+    path = Path(folder) / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(f"{folder} holds no run (there is no {path.name}).")
+    values = read_config(path)
+    free = {"steps", "eval_every", "checkpoint_every", "keep_checkpoints", "log_groups"}
+    for text in settings:
+        key = text.partition("=")[0].strip()
+        if key not in free:
+            raise ConfigError(
+                f"A resumed run keeps its configuration: {key!r} cannot change. Only {', '.join(sorted(free))} can."
+            )
+    config = make_config({**values, "out": str(folder)}, settings)
+    trainer = build(config, on_step)
+    return trainer, trainer.resume()

@@ -1,0 +1,340 @@
+"""The trainer: one loop, in the order in which things happen. It knows no method.
+
+    prompts -> recipe.collect -> experience -> learner -> weights
+                     |                              |
+                  monitors                     metrics, rollouts, checkpoints
+
+Every random draw derives from (seed, step), so a resumed run continues bit by bit from its last
+checkpoint: weights, optimiser, data cursor, recipe and monitor have a state, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from selfreward import checkpoint
+from selfreward.config import TrainConfig, write_config
+from selfreward.data import PromptStream
+from selfreward.errors import CheckpointError, RecipeError
+from selfreward.evaluation import evaluate
+from selfreward.learning import Learner, make_optimizer, make_schedule
+from selfreward.monitors import Monitor, group_statistics
+from selfreward.policy import Policy
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.sampling import SamplingParams, stream_seed
+from selfreward.tasks import Task
+from selfreward.types import Experience, Group, Prompt
+
+Record = dict[str, Any]
+Listener = Callable[[Record], None]
+
+
+class Trainer:
+    """Trains ``policy`` by ``recipe`` on ``task`` and writes the run folder.
+
+    Args:
+        config: resolved configuration (no None left among the numbers that the loop needs).
+        on_step: called with every step's record.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        recipe: Recipe,
+        task: Task,
+        config: TrainConfig,
+        *,
+        on_step: Listener | None = None,
+    ) -> None:
+        assert config.steps and config.prompts_per_step and config.max_new_tokens and config.lr and config.adam_eps
+        self.policy, self.recipe, self.task, self.config = policy, recipe, task, config
+        self.steps: int = config.steps
+        self.out = Path(config.out)
+        self.evaluator = self._evaluate
+        self.on_step = on_step or (lambda record: None)
+        self.sampling = SamplingParams(
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+        )
+        self.objective = recipe.objective(config.max_new_tokens)
+        self.reference = policy.snapshot()
+        self.stream = PromptStream(task.train, config.seed)
+        updates = config.epochs * config.minibatches * self.steps
+        self.learner = Learner(
+            policy,
+            make_optimizer(
+                policy, config.lr, (config.adam_beta1, config.adam_beta2), config.adam_eps, config.weight_decay
+            ),
+            make_schedule(config.schedule, config.lr, config.warmup_steps, updates),
+            temperature=config.temperature or 1.0,
+            grad_clip=config.grad_clip,
+            epochs=config.epochs,
+            minibatches=config.minibatches,
+            micro_tokens=config.micro_tokens,
+        )
+        self.monitor = Monitor()
+        self.step = 0
+        self.wall = 0.0
+        self.before: dict[str, Any] = {}
+        self.best: dict[str, Any] = {}
+        self.mechanism = 0
+        self._stop = False
+
+    # ---------------------------------------------------------------- the loop
+
+    def fit(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run to the last step and write the run folder. Returns the summary.
+
+        Args:
+            before: held-out metrics of the start where they are known already.
+
+        Raises:
+            KeyboardInterrupt: after an interrupt, once the current step is finished and saved.
+        """
+        config = self.config
+        if self.step == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            write_config(config, self.out / "config.yaml")
+            self.before = before if before is not None else self.evaluator(self.policy)
+            self._note_best(0, self.before)
+            self._log({"step": 0, **_flat("eval", self.before)})
+            self._save()
+        with _graceful(self):
+            while self.step < self.steps:
+                begun = time.perf_counter()
+                record = self._one_step()
+                self.wall += time.perf_counter() - begun
+                if self._due(config.eval_every) and self.step < self.steps:
+                    metrics = self.evaluator(self.policy)
+                    self._note_best(self.step, metrics)
+                    record |= _flat("eval", metrics)
+                if self.step == self.steps:
+                    after = self.evaluator(self.policy)
+                    self._note_best(self.step, after)
+                    record |= _flat("eval", after)
+                self._log(record)
+                self.on_step(record)
+                if self._due(config.checkpoint_every) or self.step == self.steps or self._stop:
+                    self._save()
+                if self._stop:
+                    raise KeyboardInterrupt
+        return self._finish(after if self.steps and self.step == self.steps else {})
+
+    def _one_step(self) -> Record:
+        """Sample, score, learn: one rollout batch."""
+        config = self.config
+        step = self.step + 1
+        prompts = self.stream.next(config.prompts_per_step or 1)
+        if self.recipe.labels == "none":
+            prompts = [p.locked(self.recipe.name, self.recipe.fields) for p in prompts]
+        run = RunContext(
+            step,
+            self.steps,
+            config.seed,
+            self.task.answers,
+            self.task.well_formed,
+            self.sampling,
+            self.reference,
+            dict(self.task.templates),
+        )
+        self.policy.seed(config.seed, "step", step)
+        started = time.perf_counter()
+        experience = self.recipe.collect(self.policy, prompts, run)
+        collected = time.perf_counter()
+        if not isinstance(experience, Experience):
+            raise RecipeError(f"Recipe {self.recipe.name!r} returned {type(experience).__name__}, not an Experience.")
+        generator = torch.Generator().manual_seed(stream_seed(config.seed, "minibatches", step))
+        learned = self.learner.learn(experience, self.objective, generator, self.reference)
+        finished = time.perf_counter()
+        self.step = step
+        touched = run.counts.get(self.recipe.mechanism, 0)
+        self.mechanism += touched
+        stats = group_statistics(experience.groups, self.task.answers, self.task.well_formed)
+        alarms = [a.as_dict() for a in self.monitor.observe(step, stats)]
+        advantages = torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)
+        self._log_groups(step, experience.groups)
+        return {
+            "step": step,
+            **stats,
+            **experience.stats,
+            **learned,
+            "advantage_norm": float(advantages.norm()),
+            "mechanism": touched,
+            **{f"tokens/generated/{role}": n for role, n in self.policy.counts.generated.items()},
+            **{f"tokens/scored/{role}": n for role, n in self.policy.counts.scored.items()},
+            "tokens/generated": sum(self.policy.counts.generated.values()),
+            "tokens/scored": sum(self.policy.counts.scored.values()),
+            "tokens/trained": self.learner.trained_tokens,
+            "time/collect": collected - started,
+            "time/learn": finished - collected,
+            "alarms": alarms,
+        }
+
+    # ---------------------------------------------------------------- measuring
+
+    def _evaluate(self, policy: Policy) -> dict[str, Any]:
+        prompts = self.task.test[: self.config.eval_prompts]
+        if not prompts:
+            return {}
+        kept = dict(policy.counts.generated), dict(policy.counts.scored)
+        try:
+            return self.task.evaluator(policy) if self.task.evaluator else self._accuracy(policy, prompts)
+        finally:  # the cost of measuring is not the cost of training
+            policy.counts.generated, policy.counts.scored = kept
+
+    def _accuracy(self, policy: Policy, prompts: list[Prompt]) -> dict[str, Any]:
+        return evaluate(
+            policy,
+            prompts,
+            self.task.answers,
+            k=self.config.eval_samples,
+            params=self.sampling,
+            seed=stream_seed(0, "evaluation"),
+            well_formed=self.task.well_formed,
+        ).as_dict()
+
+    def _note_best(self, step: int, metrics: dict[str, Any]) -> None:
+        score = metrics.get(self.task.metric)
+        if score is not None and score > self.best.get(self.task.metric, float("-inf")):
+            self.best = {"step": step, **{k: v for k, v in metrics.items() if isinstance(v, int | float)}}
+
+    # ---------------------------------------------------------------- files
+
+    def _due(self, every: int | None) -> bool:
+        return bool(every) and self.step % int(every or 1) == 0
+
+    def _log(self, record: Record) -> None:
+        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({k: _plain(v) for k, v in record.items()}) + "\n")
+
+    def _log_groups(self, step: int, groups: list[Group]) -> None:
+        limit = len(groups) if self.config.log_groups < 0 else self.config.log_groups
+        with (self.out / "rollouts.jsonl").open("a", encoding="utf-8") as file:
+            for group in groups[:limit]:
+                completions = [
+                    {
+                        "text": t.completion,
+                        "reward": t.reward,
+                        "answer": self.task.answers.extract(t.completion),
+                        "tokens": len(t.last),
+                        "finished": t.finished,
+                        **t.meta,
+                    }
+                    for t in group
+                ]
+                row = {"step": step, "group": group.key, "prompt": group.prompt.question, "completions": completions}
+                file.write(json.dumps(row | group.meta, ensure_ascii=False, default=str) + "\n")
+
+    def _save(self) -> None:
+        state = {
+            "policy": self.policy.state_dict(),
+            "optimizer": checkpoint.optimizer_state(self.learner.optimizer),
+            "updates": self.learner.updates,
+            "trained_tokens": self.learner.trained_tokens,
+            "stream": self.stream.state_dict(),
+            "recipe": self.recipe.state_dict(),
+            "monitor": self.monitor.state_dict(),
+            "counts": {"generated": self.policy.counts.generated, "scored": self.policy.counts.scored},
+            "before": self.before,
+            "best": self.best,
+            "mechanism": self.mechanism,
+            "wall": self.wall,
+        }
+        checkpoint.save_checkpoint(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
+
+    def resume(self) -> list[str]:
+        """Load the newest whole checkpoint of the run folder; returns notes on damaged ones.
+
+        Raises:
+            CheckpointError: if there is none.
+        """
+        step, state, notes = checkpoint.load_newest(self.out / "checkpoints")
+        if step > self.steps:
+            raise CheckpointError(f"The run is at step {step} already, beyond steps={self.steps}.")
+        self.policy.load_state_dict(state["policy"])
+        checkpoint.load_optimizer_state(self.learner.optimizer, state["optimizer"])
+        self.learner.updates = state["updates"]
+        self.learner.trained_tokens = state["trained_tokens"]
+        self.stream.load_state_dict(state["stream"])
+        self.recipe.load_state_dict(state["recipe"])
+        self.monitor.load_state_dict(state["monitor"])
+        self.policy.counts.generated = dict(state["counts"]["generated"])
+        self.policy.counts.scored = dict(state["counts"]["scored"])
+        self.before, self.best = state["before"], state["best"]
+        self.mechanism, self.wall, self.step = state["mechanism"], state["wall"], step
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            checkpoint.truncate_jsonl(self.out / name, step)
+        return notes
+
+    def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
+        if not after:  # resumed at the very end
+            after = self.evaluator(self.policy)
+        self.policy.save(self.out / "model")
+        summary = {
+            "recipe": self.recipe.name,
+            "system_id": self.recipe.system_id,
+            "labels": self.recipe.labels,
+            "control": self.recipe.control,
+            "seed": self.config.seed,
+            "steps": self.step,
+            "model": self.config.model,
+            "data": self.task.name,
+            "metric": self.task.metric,
+            "before": self.before,
+            "after": after,
+            "best": self.best,
+            "tokens": {
+                "generated": sum(self.policy.counts.generated.values()),
+                "scored": sum(self.policy.counts.scored.values()),
+                "trained": self.learner.trained_tokens,
+            },
+            "mechanism": {"name": self.recipe.mechanism, "count": self.mechanism},
+            "wall_s": round(self.wall, 2),
+            "alarms": self.monitor.raised,
+        }
+        partial = self.out / "summary.json.partial"
+        partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+        partial.replace(self.out / "summary.json")
+        return summary
+
+
+class _graceful:  # noqa: N801
+    """Lets an interrupt wait for the end of the step; a second one is immediate."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.kept: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.kept[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.trainer._stop:
+            raise KeyboardInterrupt
+        self.trainer._stop = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.kept.items():
+            signal.signal(number, handler)
+
+
+def _flat(prefix: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}/{k}": v for k, v in metrics.items() if isinstance(v, int | float)}
+
+
+def _plain(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) and abs(value) > 1e-3 else value

@@ -1,0 +1,73 @@
+"""Tiny random models of several architectures, made in memory."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import torch
+
+from selfreward.policy import Policy
+from selfreward.pretrain import char_tokenizer
+
+ALPHABET = "0123456789+-*=# abcdefghijklmnopqrstuvwxyz"
+
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+ARCHITECTURES = {
+    "llama": {},
+    "llama-untied": {"tie_word_embeddings": False},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": {"sliding_window": 8},
+    "gemma3_text": {"sliding_window": 8},
+    "mistral": {"sliding_window": 8},
+    "gpt2": {},
+}
+
+
+@functools.cache
+def tokenizer():
+    return char_tokenizer(ALPHABET)
+
+
+def make_model(kind: str = "llama", seed: int = 0):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tok = tokenizer()
+    extra = ARCHITECTURES[kind]
+    name = kind.split("-")[0]
+    if name == "gpt2":
+        shape = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+    else:
+        shape = {**SHAPE, "tie_word_embeddings": True, **extra}
+    config = AutoConfig.for_model(
+        name,
+        vocab_size=len(tok),
+        pad_token_id=tok.pad_token_id,
+        bos_token_id=tok.bos_token_id,
+        eos_token_id=tok.eos_token_id,
+        **shape,
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config).float()
+    with torch.no_grad():
+        for parameter in model.parameters():  # far from uniform, so that a wrong position or mask shows
+            parameter.mul_(3.0) if parameter.ndim > 1 else None
+    return model
+
+
+def make_policy(kind: str = "llama", seed: int = 0, **options) -> Policy:
+    return Policy(make_model(kind, seed), tokenizer(), **options)
+
+
+def save_model(folder: Path, kind: str = "llama", seed: int = 0) -> Path:
+    make_policy(kind, seed).save(folder)
+    return folder

@@ -67,10 +67,11 @@ def test_length_and_finished() -> None:
 
 
 def test_quorum_reads_what_the_recipe_left_or_computes() -> None:
-    assert quorum(0.5)(group([1], vote_share=0.5))
-    assert not quorum(0.6)(group([1], vote_share=0.5))
+    voted = group([1], vote={"share": 0.5})
+    assert quorum(0.5)(voted)
+    assert not quorum(0.6)(voted)
     assert quorum(0.5, share=lambda g: sum(g.rewards) / len(g))(HALF)
-    with pytest.raises(RecipeError, match=r"'vote_share'.*'share'"):
+    with pytest.raises(RecipeError, match=r"group 'p'"):
         quorum()(group([1], share=0.5))
 
 

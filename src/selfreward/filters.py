@@ -93,24 +93,23 @@ def finished(share: float = 0.5) -> Predicate:
     return lambda group: len(group) > 0 and sum(t.finished for t in group) >= share * len(group)
 
 
-def quorum(least: float = 0.5, share: str | Callable[[Group], float] = "vote_share") -> Predicate:
+def quorum(least: float = 0.5, share: Callable[[Group], float] | None = None) -> Predicate:
     """The vote's share reaches ``least``.
 
     Args:
-        share: a function of the group, or the key of ``Group.meta`` where a recipe left it.
+        share: computes the share; None reads it where the vote recipe leaves it, ``meta["vote"]["share"]``.
     """
 
     def read(group: Group) -> float:
-        if not isinstance(share, str):
-            return share(group)
-        if share not in group.meta:
+        try:
+            return float(group.meta["vote"]["share"])
+        except (KeyError, TypeError):
             raise RecipeError(
-                f"The quorum filter reads meta[{share!r}] of group {group.key!r}, which is not there. "
-                f"It has {', '.join(map(repr, group.meta)) or 'no entries'}."
-            )
-        return float(group.meta[share])
+                f"The quorum filter reads meta['vote']['share'] of group {group.key!r}, which is not there. "
+                "Record the vote before filtering, or pass a function as share."
+            ) from None
 
-    return lambda group: read(group) >= least
+    return lambda group: (share or read)(group) >= least
 
 
 def informative_share(groups: Iterable[Group]) -> float:

@@ -188,6 +188,8 @@ def symbolically_equal(a: str, b: str) -> bool:
         return bool(a)
     if not (_is_symbolic(a) and _is_symbolic(b)) or (_is_numeric(a) and _is_numeric(b)):
         return False
+    if a.casefold() == b.casefold():  # math-verify ignores case, but a and A are two variables
+        return False
     return _verified(*sorted((a, b)))
 
 

@@ -20,7 +20,8 @@ Needs = Literal["classes", "stats", "judge", "completions", "reference", "size"]
 class Signal:
     """One entry of the table: ``needs`` says what the function reads.
 
-    ``classes``: answer classes of the group; ``stats``: per-token statistics; ``judge``: judge
+    ``classes``: answer classes of the group; ``stats``: per-token statistics, and
+    the function takes the signal's name first; ``judge``: judge
     output; ``completions``: the texts; ``reference``: the label; ``size``: only the group's size.
     """
 
@@ -38,7 +39,7 @@ SIGNALS: dict[str, Signal] = {
     "cross_vote": Signal("classes", "member of the majority class of another view", "vote:cross_vote_rewards"),
     "cluster_share": Signal("classes", "share of the group with the same answer", "vote:cluster_share_rewards"),
     "borda": Signal("classes", "vote weighted by the rank of a score", "vote:borda_vote"),
-    "entropy": Signal("stats", "negative mean token entropy: pass name='negative_entropy'", "certainty:sequence_score"),
+    "negative_entropy": Signal("stats", "minus the mean token entropy", "certainty:sequence_score"),
     "self_certainty": Signal("stats", "mean KL from uniform to the policy", "certainty:sequence_score"),
     "mean_logprob": Signal("stats", "log-likelihood per token", "certainty:sequence_score"),
     "gap": Signal("stats", "mean probability of the first token choice minus the second", "certainty:sequence_score"),

@@ -1,0 +1,77 @@
+# Two commands on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+#
+#   make demo TORCH=torch      your own torch requirement (for example the build for your GPU)
+#   make test WORKERS=4        more test processes
+#   make test ARGS="-k vote"   passed on to pytest
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV ?= .venv
+WORKERS ?= 2
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The CPU build: without it, pip on Linux brings gigabytes of GPU libraries that nothing here uses.
+# Where the index of CPU builds is out of reach, the default index serves.
+ifeq ($(origin TORCH),undefined)
+TORCH := torch==2.13.0
+INSTALL_TORCH = $(PIP) --retries 0 --timeout 20 --index-url https://download.pytorch.org/whl/cpu \
+	--only-binary :all: "$(TORCH)" 2>/dev/null || $(PIP) "$(TORCH)"
+else
+INSTALL_TORCH = $(PIP) "$(TORCH)"
+endif
+
+.PHONY: demo test lint install clean help
+
+help:
+	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
+	@echo "make test    install, and run every check"
+	@echo "make lint    format, lint and types only"
+	@echo "make clean   remove the environment, runs and caches"
+
+demo: install
+	$(BIN)/selfreward demo --out runs/demo
+
+# One torch thread per process: threads of parallel processes on the same cores wait for each other.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+$(VENV)/.torch:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "No Python 3.11 or newer found; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/python ]; then \
+		echo "Making $(VENV) with $$($$found --version)"; \
+		$$found -m venv $(VENV) || { \
+			echo "Python cannot make environments here; on Debian and Ubuntu: apt install python3-venv" >&2; \
+			rm -rf $(VENV); exit 1; }; \
+	fi
+	@echo "Installing torch (minutes on a slow line)"
+	@$(INSTALL_TORCH)
+	@touch $@
+
+# The stamps make a second call start at once, and install again when pyproject.toml has changed.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.torch
+	@echo "Installing selfreward"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(VENV)/.torch
+	@echo "Installing selfreward with all that its tests need"
+	@$(PIP) --editable ".[test,dev]"
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -73,7 +73,7 @@ def test_an_undefined_term_is_harmless_behind_a_gate_or_without_weight():
 
 
 def test_mix_names_what_does_not_fit():
-    with pytest.raises(ConfigError, match="'jugde', which does not exist. Did you mean 'judge'"):
+    with pytest.raises(ConfigError, match=r"'jugde', which does not exist. Did you mean 'judge'"):
         mix({"jugde": 1}, {"judge": [1]})
     with pytest.raises(ConfigError, match="'format' has no weight"):
         mix({"judge": 1}, {"judge": [1], "format": [1]})

@@ -91,10 +91,7 @@ def _undress(text: str) -> str:
         return s.strip()
     # A space that ends a command must stay: "\pi r" is not "\pir".
     s = re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])", r"\1{}", s)
-    s = re.sub(r"\s+", "", s).replace("{}", " ")
-    if m := _ASSIGNED.fullmatch(s):
-        s = m[1]
-    return s
+    return re.sub(r"\s+", "", s).replace("{}", " ")
 
 
 def _split(text: str) -> list[str]:
@@ -124,6 +121,8 @@ def canonical_math(text: str) -> str:
 
 
 def _canonical(s: str, depth: int) -> str:
+    if m := _ASSIGNED.fullmatch(s):
+        s = m[1]
     value = number(s)
     if value is not None:
         return str(value)
@@ -188,8 +187,9 @@ def symbolically_equal(a: str, b: str) -> bool:
         return bool(a)
     if not (_is_symbolic(a) and _is_symbolic(b)) or (_is_numeric(a) and _is_numeric(b)):
         return False
-    if a.casefold() == b.casefold():  # math-verify ignores case, but a and A are two variables
-        return False
+    names = [set(re.findall(r"[a-zA-Z]", _COMMAND.sub("", form))) for form in (a, b)]
+    if names[0] != names[1] and {n.casefold() for n in names[0]} == {n.casefold() for n in names[1]}:
+        return False  # math-verify ignores case, but a and A are two variables
     return _verified(*sorted((a, b)))
 
 

@@ -34,7 +34,7 @@ class Finding:
 
 
 # Names that do harm when something in the working directory has them.
-SHADOWED = "accelerate datasets numpy peft safetensors tokenizers torch transformers trl vllm".split()
+SHADOWED = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl", "vllm")
 
 # distribution -> (what it adds, how to get it)
 EXTRAS = {

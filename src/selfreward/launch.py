@@ -126,14 +126,13 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         chat=config.chat,
     )
     config = resolve_defaults(config, task, policy)
-    room = (policy.context or 1 << 30) - (config.max_new_tokens or 0)
-    if room < 1:
-        raise ConfigError(
-            f"max_new_tokens is {config.max_new_tokens}, but the model's context is {policy.context} tokens in all."
-        )
-    limit = min(config.max_prompt_tokens or room, room)
-    train = check_lengths(task.train, policy.encode, limit, policy=config.prompt_policy)
-    test = check_lengths(task.test, policy.encode, limit, policy="drop") if task.test else []
+    room = {"max_new_tokens": config.max_new_tokens or 0}
+    train = check_lengths(
+        task.train, policy.encode, config.max_prompt_tokens, policy.context, config.prompt_policy, **room
+    ).kept
+    test = task.test and check_lengths(
+        task.test, policy.encode, config.max_prompt_tokens, policy.context, "drop", **room
+    ).kept
     task = dataclasses.replace(task, train=train, test=test)
     return Trainer(policy, load_recipe(config.recipe, config.options), task, config, on_step=on_step)
 
@@ -173,3 +172,38 @@ def resume(folder: str | Path, settings: list[str], on_step: Listener | None = N
     config = make_config({**values, "out": str(folder)}, settings)
     trainer = build(config, on_step)
     return trainer, trainer.resume()
+
+
+def measure(config: TrainConfig) -> dict[str, Any]:
+    """Held-out metrics of a model without training it: all of ``data``, or the embedded task's test split."""
+    from selfreward.answers import answer_space
+    from selfreward.data import load_prompts
+    from selfreward.models import load_policy
+    from selfreward.tasks import Task
+    from selfreward.trainer import held_out
+
+    set_threads(config)
+    if config.data is None or embedded_name(config.data):
+        task = task_of(config)
+    else:
+        space = answer_space(config.answers)
+        prompts = load_prompts(config.data, prompt_field=config.prompt_field, answer_field=config.answer_field)
+        task = Task(config.data, [], prompts, space, lambda text: space.extract(text) is not None)
+    policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
+    return held_out(policy, task, resolve_defaults(config, task, policy))
+
+
+def load_for_sampling(config: TrainConfig) -> tuple[Policy, Any]:
+    """A policy and its sampling parameters."""
+    from selfreward.models import load_policy
+    from selfreward.sampling import SamplingParams
+
+    set_threads(config)
+    policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
+    params = SamplingParams(
+        max_new_tokens=config.max_new_tokens or 64,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
+    )
+    return policy, params

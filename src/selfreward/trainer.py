@@ -32,7 +32,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import SamplingParams, stream_seed
 from selfreward.tasks import Task
-from selfreward.types import Experience, Group, Prompt
+from selfreward.types import Experience, Group
 
 Record = dict[str, Any]
 Listener = Callable[[Record], None]
@@ -184,25 +184,7 @@ class Trainer:
     # ---------------------------------------------------------------- measuring
 
     def _evaluate(self, policy: Policy) -> dict[str, Any]:
-        prompts = self.task.test[: self.config.eval_prompts]
-        if not prompts:
-            return {}
-        kept = dict(policy.counts.generated), dict(policy.counts.scored)
-        try:
-            return self.task.evaluator(policy) if self.task.evaluator else self._accuracy(policy, prompts)
-        finally:  # the cost of measuring is not the cost of training
-            policy.counts.generated, policy.counts.scored = kept
-
-    def _accuracy(self, policy: Policy, prompts: list[Prompt]) -> dict[str, Any]:
-        return evaluate(
-            policy,
-            prompts,
-            self.task.answers,
-            k=self.config.eval_samples,
-            params=self.sampling,
-            seed=stream_seed(0, "evaluation"),
-            well_formed=self.task.well_formed,
-        ).as_dict()
+        return held_out(policy, self.task, self.config)
 
     def _note_best(self, step: int, metrics: dict[str, Any]) -> None:
         score = metrics.get(self.task.metric)
@@ -307,6 +289,30 @@ class Trainer:
         partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
         partial.replace(self.out / "summary.json")
         return summary
+
+
+def held_out(policy: Policy, task: Task, config: TrainConfig) -> dict[str, Any]:
+    """Metrics on the task's test prompts; its cost is not counted as the run's."""
+    prompts = task.test[: config.eval_prompts]
+    if not prompts:
+        return {}
+    kept = dict(policy.counts.generated), dict(policy.counts.scored)
+    params = SamplingParams(config.max_new_tokens or 64, config.temperature, config.top_p, config.top_k)
+    try:
+        if task.evaluator:
+            return task.evaluator(policy)
+        seed = stream_seed(0, "evaluation")
+        return evaluate(
+            policy,
+            prompts,
+            task.answers,
+            k=config.eval_samples,
+            params=params,
+            seed=seed,
+            well_formed=task.well_formed,
+        ).as_dict()
+    finally:
+        policy.counts.generated, policy.counts.scored = kept
 
 
 class _graceful:  # noqa: N801

@@ -1,0 +1,339 @@
+"""All commands. Each function parses, calls one function of the library, and prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from selfreward.errors import ConfigError
+
+app = typer.Typer(
+    name="selfreward",
+    help="Train language models on rewards that they make themselves, and know whether to believe them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[str, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")]
+Data = Annotated[str | None, typer.Option("--data", help="JSONL file, datasets id, reasoning-gym:TASK, embedded:NAME.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the run or the recipe; repeatable.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from selfreward import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    recipe: Annotated[str | None, typer.Argument(help="Recipe name, or your own file.py[:Class].")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")] = None,
+    data: Data = None,
+    eval_data: Annotated[str | None, typer.Option("--eval-data", help="Held-out prompts with answers.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps")] = None,
+    seed: Annotated[int | None, typer.Option("--seed")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder (default runs/RECIPE).")] = None,
+    lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA of rank 16 (or --set lora_rank=N).")] = False,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys as --set.")] = None,
+    set_: Set = None,
+) -> None:
+    """Train a model by a self-made reward; ends with a before/after table and report.html."""
+    from selfreward.cli.show import RunProgress, print_summary
+    from selfreward.config import make_config, read_config
+
+    given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps, "seed": seed}
+    given = {k: v for k, v in given.items() if v is not None}
+    settings = list(set_ or [])
+    if resume is not None:
+        from selfreward.launch import resume as continue_run
+
+        if recipe or out or config or lora or set(given) - {"steps"}:
+            raise ConfigError("--resume continues a run as it was configured; only --steps and --set can go with it.")
+        progress = RunProgress()
+        trainer, notes = continue_run(resume, settings + ([f"steps={steps}"] if steps else []), progress)
+        for note in notes:
+            print(f"passed over: {note}")
+        print(f"{resume}: continuing after step {trainer.step} of {trainer.steps}")
+    else:
+        from selfreward.launch import start
+
+        values: dict[str, Any] = {**(read_config(config) if config else {}), **given}
+        if recipe is not None:
+            values["recipe"] = recipe
+        elif "recipe" not in values:
+            raise ConfigError("Which recipe? For example: selfreward train vote. `selfreward recipes` lists them.")
+        if lora:
+            values.setdefault("lora_rank", 16)
+        values["out"] = str(out) if out else values.get("out") or f"runs/{Path(str(values['recipe'])).stem}"
+        progress = RunProgress()
+        trainer = start(make_config(values, settings), progress)
+    with progress.watch(trainer):
+        summary = trainer.fit()
+    print_summary(summary, trainer.out)
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes: NAME, NAME:key=value,... or label=NAME:key=value,...")],
+    model: Model = "embedded:chain",
+    data: Data = None,
+    eval_data: Annotated[str | None, typer.Option("--eval-data", help="Held-out prompts with answers.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", help="Number of seeds.", min=1)] = 3,
+    controls: Annotated[bool, typer.Option("--controls", help="Add the gold, random and format-only arms.")] = False,
+    out: Annotated[Path, typer.Option("--out")] = Path("runs/compare"),
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 1,
+    set_: Set = None,
+) -> None:
+    """Run several recipes like for like and print one table with intervals."""
+    from selfreward.compare import compare as run
+    from selfreward.compare import parse_arm
+    from selfreward.config import TrainConfig, coerce_fields
+
+    given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps}
+    shared: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    options: dict[str, Any] = {}
+    known = TrainConfig.__dataclass_fields__
+    for text in set_ or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes KEY=VALUE, not {text!r}.")
+        if key in known:
+            shared |= coerce_fields(TrainConfig, {key: value}, where="the configuration")
+        else:
+            options[key] = value
+    shared["options"] = options
+    _compare_and_show(
+        lambda progress: run(
+            [parse_arm(r) for r in recipes],
+            shared,
+            seeds=range(seeds),
+            controls=controls,
+            out=out,
+            jobs=jobs,
+            progress=progress,
+        ),
+        out,
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Replaced if it holds an earlier demo.")] = Path("runs/demo"),
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 2,
+) -> None:
+    """The story in minutes: a vote teaches, controls stay flat, two tempting rewards mislead."""
+    import shutil
+
+    from selfreward.compare import compare as run
+    from selfreward.proofs.vote import ARMS, DEMO_SETTINGS
+
+    if (out / "compare.json").exists() or (out / ARMS[0].label).exists():
+        shutil.rmtree(out)
+    _compare_and_show(
+        lambda progress: run(ARMS, DEMO_SETTINGS, seeds=(0,), out=out, jobs=jobs, progress=progress),
+        out,
+    )
+
+
+def _compare_and_show(run: Any, out: Path) -> None:
+    from rich.console import Console
+
+    from selfreward.cli.show import CompareProgress
+    from selfreward.report import comparison_table, write_comparison
+
+    with CompareProgress() as progress:
+        result = run(progress)
+    Console().print(comparison_table(result))
+    report = write_comparison(result, out)
+    print(f"{out / 'compare.json'}\n{report}")
+
+
+@app.command()
+def reproduce(
+    slug: Annotated[str, typer.Argument(help="System slug or id.")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1)] = 3,
+    out: Annotated[Path, typer.Option("--out", help="Run folders go here.")] = Path("runs/reproduce"),
+    evidence: Annotated[Path, typer.Option("--evidence", help="Folder of the evidence file.")] = Path("evidence"),
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 1,
+) -> None:
+    """Run the small-scale proof of a system's claim and write evidence/SLUG.json."""
+    from rich.console import Console
+
+    from selfreward.cli.show import CompareProgress, print_evidence
+    from selfreward.compare import read_comparison
+    from selfreward.proofs import PROOFS, load_proof
+    from selfreward.proofs.base import reproduce as run
+    from selfreward.report import comparison_table, write_comparison
+
+    if slug not in PROOFS:
+        from selfreward.registry import find_system
+
+        slug = find_system(slug).slug
+    proof = load_proof(slug)
+    with CompareProgress() as progress:
+        found = run(proof, seeds=range(seeds), out=out, evidence=evidence, jobs=jobs, progress=progress)
+    result = read_comparison(out / proof.slug)
+    Console().print(comparison_table(result))
+    print_evidence(found, evidence / f"{proof.slug}.json")
+    print(write_comparison(result, out / proof.slug))
+
+
+@app.command("eval")
+def evaluate_model(
+    model: Model = "embedded:chain",
+    data: Data = None,
+    samples: Annotated[int, typer.Option("--samples", help="Samples per prompt, the k of pass@k.", min=1)] = 8,
+    limit: Annotated[int, typer.Option("--limit", help="Prompts at most.", min=1)] = 200,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    set_: Set = None,
+) -> None:
+    """Accuracy, pass@k, maj@k and calibration on prompts with answers."""
+    import json
+
+    from rich.console import Console
+
+    from selfreward.cli.show import evaluation_table
+    from selfreward.config import make_config
+    from selfreward.launch import measure
+
+    given = {"model": model, "eval_prompts": limit, "eval_samples": samples, "seed": seed}
+    config = make_config(given | ({"data": data} if data else {}), set_ or [])
+    result = measure(config)
+    if json_:
+        print(json.dumps(result, indent=1))
+    else:
+        Console().print(evaluation_table(result))
+
+
+@app.command()
+def sample(
+    prompt: Annotated[list[str], typer.Argument(help="Prompts; each is completed.")],
+    model: Model = "embedded:chain",
+    n: Annotated[int, typer.Option("-n", help="Completions per prompt.", min=1)] = 4,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    set_: Set = None,
+) -> None:
+    """Talk to a model: print completions with their certainty."""
+    from selfreward.config import make_config
+    from selfreward.launch import load_for_sampling
+
+    policy, params = load_for_sampling(make_config({"model": model, "seed": seed}, set_ or []))
+    from selfreward.types import Prompt
+
+    for group in policy.sample([Prompt(str(i), text=p) for i, p in enumerate(prompt)], n, params, seed=seed):
+        print(group.prompt.question)
+        for t in group:
+            ended = "" if t.finished else " …"
+            print(f"  {t.completion}{ended}   [mean log-prob {float(t.last.logprobs.mean()):.3f}, {len(t.last)} tokens]")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="A run folder, or a folder with compare.json.")]) -> None:
+    """Write report.html of a run or a comparison (one file, opens offline)."""
+    from selfreward.report import write_comparison, write_report
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is not a folder.")
+    if (folder / "compare.json").is_file():
+        from selfreward.compare import read_comparison
+
+        print(write_comparison(read_comparison(folder), folder))
+    elif (folder / "metrics.jsonl").is_file():
+        print(write_report(folder))
+    else:
+        raise ConfigError(f"{folder} holds neither a run (metrics.jsonl) nor a comparison (compare.json).")
+
+
+@app.command()
+def pretrain(
+    name: Annotated[str, typer.Argument(help="Embedded base to rebuild.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the new model.")],
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    set_: Set = None,
+) -> None:
+    """Build an embedded base model from procedural text."""
+    import torch
+
+    from selfreward.cli.show import PretrainProgress
+    from selfreward.config import coerce_fields
+    from selfreward.pretrain import PretrainSettings, build_base
+
+    torch.set_num_threads(1)
+    pairs = [text.partition("=") for text in set_ or []]
+    if any(not sign for _, sign, _ in pairs):
+        raise ConfigError("--set takes KEY=VALUE.")
+    settings = coerce_fields(PretrainSettings, {k: v for k, _, v in pairs}, where="pre-training")
+    with PretrainProgress() as progress:
+        made = build_base(name, out, seed=seed, on_step=progress, **settings)
+    print(f"{made.folder}: {made.updates} updates, loss {made.loss:.3f}", made.metrics or "")
+
+
+@app.command()
+def systems(
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Replay every fingerprint (seconds each).")] = False,
+) -> None:
+    """All published systems with their status, computed from evidence."""
+    from rich.console import Console
+
+    from selfreward.registry import systems_json, systems_rows, systems_table
+
+    rows = systems_rows(replay=_replay if replay else None)
+    if json_:
+        print(systems_json(rows))
+    else:
+        Console().print(systems_table(rows))
+
+
+@app.command()
+def show(
+    slug: Annotated[str, typer.Argument(help="System slug or id.")],
+    replay: Annotated[bool, typer.Option("--replay", help="Replay the fingerprint.")] = False,
+) -> None:
+    """One system: idea, needs, formulas, parameters, evidence."""
+    from rich.console import Console
+
+    from selfreward.registry import assess, find_system, show_text
+
+    system = find_system(slug)
+    Console().print(show_text(system, assess(system, replay=_replay if replay else None)))
+
+
+def _replay(evidence: Any) -> bool:
+    from selfreward.proofs.base import replays
+
+    return replays(evidence)
+
+
+@app.command()
+def recipes() -> None:
+    """The recipes with their labels and hyperparameters."""
+    from rich.console import Console
+
+    from selfreward.cli.show import recipes_table
+
+    Console().print(recipes_table())
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can do, and what is in the way."""
+    from rich.console import Console
+
+    from selfreward.doctor import diagnose, render
+
+    findings = diagnose()
+    Console().print(render(findings))
+    if any(f.level == "error" for f in findings):
+        raise typer.Exit(1)

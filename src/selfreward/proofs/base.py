@@ -1,0 +1,206 @@
+"""What a proof is, how it runs, and how its fingerprint is taken and replayed."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selfreward.compare import Arm, Progress, compare
+from selfreward.config import make_config
+from selfreward.errors import ConfigError
+from selfreward.evidence import Check, Evidence
+from selfreward.statistics import Estimate, mean_interval
+
+FINGERPRINT_STEPS = 3
+FINGERPRINT_KEYS = ("reward/mean", "reward/std", "advantage_norm", "loss", "grad_norm", "mechanism")
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the arms reached: ``arms[label][seed]`` has ``before``, ``after``, ``best`` and the rest."""
+
+    arms: Mapping[str, Mapping[int, Mapping[str, Any]]]
+
+    def values(self, arm: str, metric: str, when: str = "after") -> list[float]:
+        """One number per seed, in the order of the seeds."""
+        return [float(run[when][metric]) for _, run in sorted(self.arms[arm].items())]
+
+    def mean(self, arm: str, metric: str, when: str = "after") -> Estimate:
+        """Mean over seeds with its 95 % t-interval."""
+        return mean_interval(self.values(arm, metric, when))
+
+    def gain(self, arm: str, metric: str, when: str = "after") -> Estimate:
+        """Improvement over the arm's own start, paired by seed."""
+        before = self.values(arm, metric, "before")
+        return mean_interval([b - a for a, b in zip(before, self.values(arm, metric, when), strict=True)])
+
+    def lead(self, arm: str, other: str, metric: str, when: str = "after") -> Estimate:
+        """How far ``arm`` ends above ``other``, paired by seed."""
+        pairs = zip(self.values(arm, metric, when), self.values(other, metric, when), strict=True)
+        return mean_interval([a - b for a, b in pairs])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pass or falsification rule: ``statement`` in words, ``measure`` the number, ``holds`` the verdict."""
+
+    name: str
+    statement: str
+    measure: Callable[[Results], Estimate]
+    holds: Callable[[Estimate], bool]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A claim with the runs and rules that test it.
+
+    Attributes:
+        id: id in the systems table; empty for a building block.
+        arms: label to arm; ``main`` is the label of the system itself.
+        settings: the configuration that all arms share.
+        gate: measured before training and put into the evidence (for example a judge's accuracy).
+        reason: why a rule fails at this size, once that is understood.
+    """
+
+    slug: str
+    id: str
+    claim: str
+    task: str
+    main: str
+    arms: Sequence[Arm]
+    settings: Mapping[str, Any]
+    rules: Sequence[Rule]
+    gate: Callable[[], dict[str, Any]] | None = None
+    reason: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def arm(self, label: str) -> Arm:
+        return next(a for a in self.arms if a.label == label)
+
+
+def reproduce(
+    proof: Proof,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    out: str | Path = "runs/reproduce",
+    evidence: str | Path = "evidence",
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Evidence:
+    """Run a proof and write its evidence file.
+
+    Raises:
+        ConfigError: without seeds.
+    """
+    if not seeds:
+        raise ConfigError("A proof needs at least one seed; a verdict needs three.")
+    started = time.perf_counter()
+    gate = proof.gate() if proof.gate else {}
+    root = Path(out) / proof.slug
+    result = compare(proof.arms, proof.settings, seeds=seeds, out=root, jobs=jobs, progress=progress)
+    runs = {label: {run["seed"]: run for run in arm["seeds"]} for label, arm in result["arms"].items()}
+    results = Results(runs)
+    checks = []
+    for rule in proof.rules:
+        estimate = rule.measure(results)
+        interval = (estimate.low, estimate.high) if len(seeds) > 1 else None
+        checks.append(Check(rule.name, rule.statement, estimate.value, interval, bool(rule.holds(estimate))))
+    mechanism = [run["mechanism"] for run in runs[proof.main].values()]
+    found = Evidence(
+        id=proof.id,
+        slug=proof.slug,
+        claim=proof.claim,
+        task=proof.task,
+        arms={label: {str(seed): _compact(run) for seed, run in arm.items()} for label, arm in runs.items()},
+        checks=checks,
+        mechanism={"name": mechanism[0]["name"], "count": sum(m["count"] for m in mechanism)},
+        seeds=list(seeds),
+        command=f"selfreward reproduce {proof.slug} --seeds {len(seeds)}",
+        wall_s=round(time.perf_counter() - started, 1),
+        machine=machine(),
+        fingerprint=fingerprint(proof),
+        reason="" if all(c.holds for c in checks) else proof.reason,
+    )
+    if gate:
+        found.machine["gate"] = gate  # type: ignore[index]
+    found.save(Path(evidence) / f"{proof.slug}.json")
+    return found
+
+
+def fingerprint(proof: Proof) -> dict[str, Any]:
+    """What the main arm does in its first steps at seed 0."""
+    from selfreward.launch import start
+
+    arm = proof.arm(proof.main)
+    with tempfile.TemporaryDirectory() as folder:
+        values = {
+            **proof.settings,
+            "recipe": arm.recipe,
+            "options": {**proof.settings.get("options", {}), **arm.options},
+            "steps": FINGERPRINT_STEPS,
+            "seed": 0,
+            "eval_prompts": 0,
+            "out": f"{folder}/run",
+        }
+        trainer = start(make_config(values))
+        trainer.evaluator = lambda policy: {}
+        trainer.fit()
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [r for r in map(json.loads, lines) if r["step"] > 0]
+    return {key: [float(r.get(key, 0.0)) for r in records] for key in FINGERPRINT_KEYS}
+
+
+def replays(evidence: Evidence, relative: float = 0.02, absolute: float = 0.01) -> bool:
+    """Whether the recipe still does what the evidence recorded.
+
+    The tolerance covers other processors, where rounding can flip single sampled tokens.
+    """
+    from selfreward.proofs import load_proof
+
+    now = fingerprint(load_proof(evidence.slug))
+    return all(
+        len(now[key]) == len(evidence.fingerprint.get(key, []))
+        and all(
+            abs(a - b) <= absolute + relative * abs(b) for a, b in zip(now[key], evidence.fingerprint[key], strict=True)
+        )
+        for key in FINGERPRINT_KEYS
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Processor and versions, without names of hosts or users."""
+    import os
+
+    import torch
+    import transformers
+
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _compact(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Scalars only: after by name, and before and best with their prefix."""
+
+    def scalars(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+        return {f"{prefix}{k}": round(v, 5) for k, v in metrics.items() if isinstance(v, int | float)}
+
+    return {
+        **scalars(run["after"]),
+        **scalars(run["before"], "before/"),
+        **scalars(run["best"], "best/"),
+        **scalars(run["tokens"], "tokens/"),
+        "mechanism": run["mechanism"]["count"],
+        "alarms": len(run["alarms"]),
+    }

@@ -238,9 +238,16 @@ def test_the_current_folder_is_asked_before_the_package(tmp_path: Path, monkeypa
 def test_the_table_lists_all_systems_with_their_status(tmp_path: Path) -> None:
     write(tmp_path, proof())
     rows = registry.systems_rows([tmp_path])
-    text = shown(registry.systems_table(rows), width=250)
+    text = shown(registry.systems_table(rows), width=80)
     assert all(s.slug in text for s in load_systems())
     assert "183 systems: 1 works, 182 planned" in text
+    assert text.count("planned") == 183, "a narrow terminal cuts titles, never a status"
+
+
+def test_the_table_says_why_evidence_does_not_count(tmp_path: Path) -> None:
+    write(tmp_path, proof(mechanism={"name": "swapped labels", "count": 0}))
+    text = shown(registry.systems_table(registry.systems_rows([tmp_path])))
+    assert "co-reward is planned: the mechanism (swapped labels) touched nothing" in text
 
 
 def test_json_rows_are_plain(tmp_path: Path) -> None:

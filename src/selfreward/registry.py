@@ -180,22 +180,24 @@ def systems_rows(evidence_dirs: Directories | None = None, replay: Replay | None
 
 
 def systems_table(rows: Sequence[Assessment]) -> Table:
-    """The table of ``selfreward systems``."""
+    """The table of ``selfreward systems``; notes on statuses stand below it."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     counts = Counter(row.status for row in rows)
-    caption = ", ".join(f"{counts[s]} {s}" for s in STYLES if counts[s])
-    table = Table(caption=f"{len(rows)} systems: {caption}", caption_justify="left")
+    caption = Text(f"{len(rows)} systems: {', '.join(f'{counts[s]} {s}' for s in STYLES if counts[s])}")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), expand=True, caption_justify="left")
     for name in ("id", "slug", "family", "labels", "status"):
         table.add_column(name, no_wrap=True)
-    table.add_column("title")
+    table.add_column("title", ratio=1)
     for row in rows:
         s = row.system
-        title = Text(s.title)
-        if row.note:
-            title.append(f"\n{row.note}", style="italic")
+        title = Text(s.title, no_wrap=True, overflow="ellipsis")
         table.add_row(s.id, s.slug, s.family, s.labels or "-", Text(row.status, style=STYLES[row.status]), title)
+        if row.note:
+            caption.append(f"\n{s.slug} is {row.status}: {row.note}")
+    table.caption = caption
     return table
 
 

@@ -217,6 +217,11 @@ class Arm:
         return self.peak[1] - float(c.mean[-1]) if c else math.nan
 
     @property
+    def gave_back(self) -> bool:
+        """Whether it was clearly better before the end than at the end."""
+        return self.peak[0] > 0 and self.given_back > (UNSURE if is_share(self.truth) else 0.0)
+
+    @property
     def verdict(self) -> Verdict:
         change = self.change(self.truth)
         if math.isnan(change.value):
@@ -241,15 +246,16 @@ class Arm:
 
     @property
     def alarms(self) -> list[tuple[str, str]]:
-        """``(where, message)``; one line per message and seed, at the first step it fired."""
-        found: dict[tuple[Any, str], str] = {}
+        """``(message, where)``: each message once, with the seeds and the first steps at which it fired."""
+        found: dict[str, dict[Any, int | None]] = {}
         for i, seed in enumerate(self.seeds):
-            name = seed.get("seed", i)
             fired = self.runs[i].alarms if i < len(self.runs) else []
             for alarm in [*fired, *read_alarms(seed.get("alarms"))]:
-                where = f"seed {name}" + ("" if alarm.step is None else f", step {alarm.step}")
-                found.setdefault((name, alarm.text), where)
-        return [(where, text) for (_, text), where in found.items()]
+                found.setdefault(alarm.text, {}).setdefault(seed.get("seed", i), alarm.step)
+        return [
+            (text, ", ".join(f"seed {s}" + ("" if step is None else f" at step {step}") for s, step in where.items()))
+            for text, where in found.items()
+        ]
 
 
 @dataclass

@@ -40,7 +40,7 @@ STAND_IN |= {
 CONTROL_DASHES: list[Any] = [(0, (5, 2)), (0, (1, 1.6)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2))]
 MARKERS = "osD^vPXp"
 POINTS_PER_LINE = 160
-RC = {
+RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "selfreward",
     "text.parse_math": False,
@@ -112,7 +112,7 @@ def truth_figure(arms: Sequence[Arm], truth: str) -> str:
                 continue
             _line(ax, c, pen[arm.index], arm.index, width=2.6 if not arm.control else 1.9)
             ends.append((arm, float(c.steps[-1]), float(c.mean[-1])))
-            if arm.given_back > (0.02 if is_share(truth) else 0) and arm.peak[0] > 0:
+            if arm.gave_back:
                 ring = ax.plot(*arm.peak, "o", ms=11, mfc="none", mec=pen[arm.index].colour, mew=1.8)[0]
                 ring.set_gid(f"arm-{arm.index}-best")
         _frame(ax, "training step", is_share(truth))
@@ -132,7 +132,7 @@ def truth_figure(arms: Sequence[Arm], truth: str) -> str:
             )
             label.set_gid(f"arm-{arm.index}-label")
 
-    return _svg(draw, (620, 400), f"Held-out {truth} by training step. " + _in_words(arms))
+    return _svg(draw, (500, 345), f"Held-out {truth} by training step. " + _in_words(arms))
 
 
 def compass_figure(arms: Sequence[Arm], truth: str) -> str:
@@ -153,15 +153,15 @@ def compass_figure(arms: Sequence[Arm], truth: str) -> str:
         every_x = np.concatenate([x for _, x, _ in paths] or [np.array([0.0, 1.0])])
         every_y = np.concatenate([y for _, _, y in paths] or [np.array([0.0, 0.1])])
         wide, tall = float(np.abs(every_x).max()) or 1.0, float(np.abs(every_y).max()) or 0.1
-        left, right = min(-0.12 * wide, every_x.min() * 1.2), 1.32 * max(every_x.max(), 0.2 * wide)
+        left, right = min(-0.3 * wide, every_x.min() * 1.2), 1.36 * max(every_x.max(), 0.2 * wide)
         low, high = min(-0.2 * tall, every_y.min() * 1.25), max(0.2 * tall, every_y.max() * 1.18)
         ax.set_xlim(left, right)
         ax.set_ylim(low, high)
         ax.fill_between([0, right], low, 0, color=BAD, alpha=0.09, lw=0)
         ax.fill_between([0, right], 0, high, color=GOOD, alpha=0.08, lw=0)
-        note = {"size": 11.5, "style": "italic", "alpha": 0.95}
-        ax.text(right, low, "earns more, knows less ", color=BAD, ha="right", va="bottom", **note)
-        ax.text(right, high, "earns more, knows more ", color=GOOD, ha="right", va="top", **note)
+        note: dict[str, Any] = {"size": 11.5, "style": "italic", "alpha": 0.95}
+        ax.text(right, low + 0.02 * (high - low), "earns more, knows less ", color=BAD, ha="right", va="bottom", **note)
+        ax.text(right, high - 0.02 * (high - low), "earns more, knows more ", color=GOOD, ha="right", va="top", **note)
         ax.axhline(0, color=MUTED, lw=1)
         ax.axvline(0, color=MUTED, lw=1)
         for arm, x, y in paths:
@@ -170,14 +170,17 @@ def compass_figure(arms: Sequence[Arm], truth: str) -> str:
             line.set_gid(f"arm-{arm.index}-path")
             end = ax.plot(x[-1], y[-1], p.marker, color=p.colour, ms=9, mec=PAPER, mew=1.2)[0]
             end.set_gid(f"arm-{arm.index}-end")
-        heights = _spread([y[-1] for _, _, y in paths], gap=0.066 * (high - low))
-        for (arm, x, _), y in zip(paths, heights, strict=True):
+        heights = _spread([float(y[-1]) for _, _, y in paths], gap=0.07 * (high - low))
+        for (arm, x, y), height in zip(paths, heights, strict=True):
+            # Arms that went nowhere are named on the empty side, away from those that pass by.
+            stayed = abs(x[-1]) < 0.08 * wide and abs(y[-1]) < 0.08 * tall
             label = ax.text(
-                x[-1] + 0.03 * (right - left),
-                y,
+                float(x[-1]) + (-0.04 if stayed else 0.03) * (right - left),
+                height,
                 _short(arm.name),
                 color=pen[arm.index].colour,
                 va="center",
+                ha="right" if stayed else "left",
                 weight="bold",
             )
             label.set_gid(f"arm-{arm.index}-name")
@@ -191,7 +194,7 @@ def compass_figure(arms: Sequence[Arm], truth: str) -> str:
         f"truth {_signed(a.change(truth).value, truth)}"
         for a in arms
     )
-    return _svg(draw, (620, 400), f"Change of the truth against the rise of each arm's own reward. {words}.")
+    return _svg(draw, (500, 345), f"Change of the truth against the rise of each arm's own reward. {words}.")
 
 
 def duel_figure(arm: Arm, pen: Pen, truth: str) -> str:
@@ -218,7 +221,7 @@ def duel_figure(arm: Arm, pen: Pen, truth: str) -> str:
             )
         if t:
             _line(ax, t, pen, None, width=2.8)
-            if arm.peak[0] > 0 and arm.given_back > (0.02 if is_share(truth) else 0):
+            if arm.gave_back:
                 ax.plot(*arm.peak, "o", ms=10, mfc="none", mec=pen.colour, mew=1.7)
         _frame(ax, None, is_share(truth))
         if is_share(truth):
@@ -268,7 +271,7 @@ def run_figure(c: Curve, title: str, *, share: bool, alarms: Sequence[int] = (),
         if share and big:
             ax.set_ylim(-0.02, 1.02)
 
-    size = (620, 340) if big else (360, 200)
+    size = (500, 320) if big else (360, 200)
     return _svg(draw, size, f"{title} by training step, from {c.mean[0]:.3g} to {c.mean[-1]:.3g}.")
 
 
@@ -302,6 +305,10 @@ def _frame(ax: Axes, xlabel: str | None, share: bool) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     if share:
+        low, high = ax.get_ylim()
+        # A tenth at least, or noise would fill the panel; and nothing beyond what a share can be.
+        pad = max(0.0, 0.1 - (high - low)) / 2
+        ax.set_ylim(max(-0.02, low - pad), min(1.02, high + pad))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g}%"))
     if xlabel:
         ax.set_xlabel(xlabel)
@@ -364,8 +371,6 @@ def _page_ready(svg: str, words: str) -> str:
     svg = re.sub(r"<style type=\"text/css\">.*?</style>", "", svg, flags=re.S)
     viewbox = re.search(r'viewBox="[^"]*"', svg)
     assert viewbox is not None
-    head = f'<svg role="img" aria-label="{escape(words)}" {viewbox[0]} xmlns:xlink="http://www.w3.org/1999/xlink">'
-    svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     svg = re.sub(r"#010[1-3][0-9a-f]{2}", lambda m: STAND_IN.get(m[0], m[0]), svg)
     svg = re.sub(r'id="arm-(\d+)[^"]*"', r'class="arm-\1"', svg)
     used = set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", svg))
@@ -373,7 +378,10 @@ def _page_ready(svg: str, words: str) -> str:
     svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{mine}{m[1]}"' if m[1] in used else "", svg)
     svg = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{mine}", svg)
     svg = re.sub(r"font(-family)?: [^;\"]*?'?sans-serif'?[^;\"]*", _font, svg)
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    # Hundredths of a pixel are enough; the numbers that people read stand outside of tags.
+    svg = re.sub(r"<[^>]*>", lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), svg)
+    head = f'<svg role="img" aria-label="{escape(words)}" {viewbox[0]}>'
+    svg = re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1)
     return re.sub(r">\s+<", "><", svg).strip()
 
 

@@ -106,6 +106,7 @@ class Arm:
     Attributes:
         index: its place, which fixes its colour on every figure.
         runs: the run folder of each seed.
+        steps: how long each seed trained, for when the run folders are not at hand.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Arm:
     seeds: list[Mapping[str, Any]]
     truth: str
     runs: list[RunFolder] = field(default_factory=list)
+    steps: int = 0
     index: int = 0
 
     @property
@@ -160,7 +162,7 @@ class Arm:
             metrics = self.runs[i].metrics if i < len(self.runs) else []
             tail = [{"step": r["step"], "truth": r.get(f"eval/{self.truth}")} for r in metrics]
             if not any(not math.isnan(number(r["truth"])) for r in tail):
-                last = metrics[-1]["step"] if metrics else seed.get("steps", 0)
+                last = metrics[-1]["step"] if metrics else self.steps
                 tail = [{"step": last, "truth": _record(seed, "after").get(self.truth)}] if last else []
             runs.append([start, *tail])
         return curve(runs, "truth")
@@ -302,12 +304,14 @@ def digest(compare: Mapping[str, Any], out: Path | None = None) -> Comparison:
     """
     arms_record = compare.get("arms")
     arms_record = arms_record if isinstance(arms_record, Mapping) else {}
-    truth = compare.get("metric") or _truth(arms_record)
+    truth = str(compare.get("metric") or _truth(arms_record))
+    budget = compare.get("budget")
+    steps = int(budget.get("steps") or 0) if isinstance(budget, Mapping) else 0
     arms = []
     for name, arm in arms_record.items():
         seeds = [s for s in arm.get("seeds", []) if isinstance(s, Mapping)]
         runs = [read_run(out / str(name) / f"seed-{s.get('seed', i)}") for i, s in enumerate(seeds)] if out else []
-        arms.append(Arm(str(name), str(arm.get("labels", "none")), bool(arm.get("control")), seeds, truth, runs))
+        arms.append(Arm(str(name), str(arm.get("labels", "none")), bool(arm.get("control")), seeds, truth, runs, steps))
 
     def order(arm: Arm) -> tuple[bool, bool, float]:
         end = arm.after(truth).value

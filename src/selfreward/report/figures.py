@@ -153,15 +153,15 @@ def compass_figure(arms: Sequence[Arm], truth: str) -> str:
         every_x = np.concatenate([x for _, x, _ in paths] or [np.array([0.0, 1.0])])
         every_y = np.concatenate([y for _, _, y in paths] or [np.array([0.0, 0.1])])
         wide, tall = float(np.abs(every_x).max()) or 1.0, float(np.abs(every_y).max()) or 0.1
-        left, right = min(-0.3 * wide, every_x.min() * 1.2), 1.36 * max(every_x.max(), 0.2 * wide)
+        left, right = min(-0.38 * wide, every_x.min() * 1.2), 1.36 * max(every_x.max(), 0.2 * wide)
         low, high = min(-0.2 * tall, every_y.min() * 1.25), max(0.2 * tall, every_y.max() * 1.18)
         ax.set_xlim(left, right)
         ax.set_ylim(low, high)
         ax.fill_between([0, right], low, 0, color=BAD, alpha=0.09, lw=0)
         ax.fill_between([0, right], 0, high, color=GOOD, alpha=0.08, lw=0)
         note: dict[str, Any] = {"size": 11.5, "style": "italic", "alpha": 0.95}
-        ax.text(right, low + 0.02 * (high - low), "earns more, knows less ", color=BAD, ha="right", va="bottom", **note)
-        ax.text(right, high - 0.02 * (high - low), "earns more, knows more ", color=GOOD, ha="right", va="top", **note)
+        ax.text(right, -0.02 * (high - low), "earns more, knows less ", color=BAD, ha="right", va="top", **note)
+        ax.text(right, 0.02 * (high - low), "earns more, knows more ", color=GOOD, ha="right", va="bottom", **note)
         ax.axhline(0, color=MUTED, lw=1)
         ax.axvline(0, color=MUTED, lw=1)
         for arm, x, y in paths:
@@ -271,7 +271,7 @@ def run_figure(c: Curve, title: str, *, share: bool, alarms: Sequence[int] = (),
         if share and big:
             ax.set_ylim(-0.02, 1.02)
 
-    size = (500, 320) if big else (360, 200)
+    size = (500, 320) if big else (280, 175)
     return _svg(draw, size, f"{title} by training step, from {c.mean[0]:.3g} to {c.mean[-1]:.3g}.")
 
 
@@ -393,4 +393,4 @@ def _font(match: re.Match[str]) -> str:
         found.append("font-weight: 700")
     if "italic" in match[0]:
         found.append("font-style: italic")
-    return "; ".join(found) or "font-weight: inherit"
+    return "; ".join(found)

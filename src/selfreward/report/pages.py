@@ -139,7 +139,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
             raise DataError(f"No comparison to report in {folder}: {notes[0]}")
     c = digest(compare, folder)
     pen = figures.pens(c.arms)
-    drawn = [a for a in c.arms if a.truth_curve]
+    drawn = [a for a in c.arms if any(run.metrics for run in a.runs)]
     panels = [
         (title, caption, Markup(svg))
         for key, (title, caption) in PANELS.items()

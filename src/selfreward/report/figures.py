@@ -153,7 +153,7 @@ def compass_figure(arms: Sequence[Arm], truth: str) -> str:
         every_x = np.concatenate([x for _, x, _ in paths] or [np.array([0.0, 1.0])])
         every_y = np.concatenate([y for _, _, y in paths] or [np.array([0.0, 0.1])])
         wide, tall = float(np.abs(every_x).max()) or 1.0, float(np.abs(every_y).max()) or 0.1
-        left, right = min(-0.38 * wide, every_x.min() * 1.2), 1.36 * max(every_x.max(), 0.2 * wide)
+        left, right = min(-0.38 * wide, every_x.min() * 1.2), 1.5 * max(every_x.max(), 0.2 * wide)
         low, high = min(-0.2 * tall, every_y.min() * 1.25), max(0.2 * tall, every_y.max() * 1.18)
         ax.set_xlim(left, right)
         ax.set_ylim(low, high)

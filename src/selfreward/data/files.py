@@ -149,7 +149,7 @@ def csv_rows(text: str) -> Iterator[tuple[int, object]]:
             return
         cells = {k: v or None for k, v in row.items() if k is not None}
         if None in row:
-            yield reader.line_num, RowError(f"has more cells than the header, which has {len(cells)}.")
+            yield reader.line_num, RowError(f"the row has more cells than the header, which has {len(cells)}.")
         else:
             yield reader.line_num, cells
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import json
 import math
@@ -153,20 +154,28 @@ def _prompt_column(row: Mapping[str, Any], chosen: str | None) -> str:
     present = [name for name in PROMPT_FIELDS if row.get(name) is not None]
     if row.get("messages") is not None:
         if "prompt" in present:
-            raise RowError("has both 'prompt' and 'messages'; keep one, or choose it as prompt_field.")
+            raise RowError("the row has both 'prompt' and 'messages'; keep one, or choose it as prompt_field.")
         return "messages"
     if not present:
         columns = ", ".join(_shorten.repr(name) for name in list(row)[:8]) or "none"
         raise RowError(
-            f"has neither 'prompt' nor 'messages' (columns: {columns}). Also understood: "
+            f"the row has neither 'prompt' nor 'messages' (columns: {columns}).{_misspelt(row)} Also understood: "
             f"{', '.join(PROMPT_FIELDS[1:])}; another column can be chosen as prompt_field."
         )
     if present[0] == "instruction" and present[1:2] == ["input"] and row["input"] != "":
         # Dropping the input would silently train on half of every question.
         raise RowError(
-            "splits its question over 'instruction' and 'input'; join them in 'prompt', or choose one as prompt_field."
+            "the row splits its question over 'instruction' and 'input'; "
+            "join them in 'prompt', or choose one as prompt_field."
         )
     return present[0]
+
+
+def _misspelt(row: Mapping[str, Any]) -> str:
+    for name in row:
+        if close := difflib.get_close_matches(name, ("prompt", "messages", "question"), n=1, cutoff=0.75):
+            return f" Is {_shorten.repr(name)} meant to be {close[0]!r}?"
+    return ""
 
 
 def _answer_column(row: Mapping[str, Any], chosen: str | None, asked: str) -> str | None:

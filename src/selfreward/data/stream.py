@@ -215,13 +215,16 @@ def check_lengths(
 
 
 def _remedy(longest: int, max_prompt_tokens: int | None, context: int | None, max_new_tokens: int) -> str:
-    if context is not None and longest + max_new_tokens > context:
-        if longest < context:
-            lower = f"Set max_new_tokens={context - longest} or less"
-            if max_prompt_tokens is not None and max_prompt_tokens < longest:
-                lower += f" and max_prompt_tokens={longest}"
-            return (
-                f"{lower} (the model holds {context} tokens, prompt and completion together), or prompt_policy='drop'."
-            )
-        return f"The model holds {context} tokens in all: shorten these prompts, set prompt_policy='drop', or use a longer model."
-    return f"Set max_prompt_tokens={longest} to keep them, or prompt_policy='drop'."
+    if context is None or longest + max_new_tokens <= context:
+        keep = f"Set max_prompt_tokens={longest} to keep them"
+    elif longest < context:
+        raised = (
+            "" if max_prompt_tokens is None or max_prompt_tokens >= longest else f" and max_prompt_tokens={longest}"
+        )
+        keep = (
+            f"The model holds {context} tokens, prompt and completion together: "
+            f"set max_new_tokens={context - longest}{raised} to keep them"
+        )
+    else:
+        keep = f"The model holds {context} tokens in all: shorten them or use a model with a longer context"
+    return f"{keep}, or leave them out with prompt_policy='drop'."

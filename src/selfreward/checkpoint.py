@@ -99,7 +99,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any], list[str]]:
     Raises:
         CheckpointError: if there is none.
     """
-    notes = []
+    notes: list[str] = []
     for step in newest_steps(folder):
         try:
             return step, load_checkpoint(folder / f"{PREFIX}{step:08d}"), notes

@@ -49,7 +49,7 @@ def task_of(config: TrainConfig) -> Task:
         raise ConfigError(
             f"Model {config.model} needs training prompts: --data FILE.jsonl (or a datasets id, reasoning-gym:TASK)."
         )
-    fields = {"prompt_field": config.prompt_field, "answer_field": config.answer_field}
+    fields: dict[str, Any] = {"prompt_field": config.prompt_field, "answer_field": config.answer_field}
     prompts = load_prompts(config.data, limit=config.limit, **fields)
     if config.eval_data:
         train, test = prompts, load_prompts(config.eval_data, **fields)
@@ -130,9 +130,10 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     train = check_lengths(
         task.train, policy.encode, config.max_prompt_tokens, policy.context, config.prompt_policy, **room
     ).kept
-    test = task.test and check_lengths(
-        task.test, policy.encode, config.max_prompt_tokens, policy.context, "drop", **room
-    ).kept
+    test = (
+        task.test
+        and check_lengths(task.test, policy.encode, config.max_prompt_tokens, policy.context, "drop", **room).kept
+    )
     task = dataclasses.replace(task, train=train, test=test)
     return Trainer(policy, load_recipe(config.recipe, config.options), task, config, on_step=on_step)
 
@@ -148,7 +149,7 @@ def start(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         raise ConfigError(f"--out {out} is a file; it must be a folder.")
     if (out / "metrics.jsonl").exists():
         raise ConfigError(
-            f"{out} already holds a run. Continue it with --resume {out}, or choose another --out (nothing was touched)."
+            f"{out} already holds a run. Continue it with --resume {out}, or choose another --out; nothing was touched."
         )
     return build(config, on_step)
 

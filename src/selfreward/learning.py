@@ -56,9 +56,7 @@ def fill_behaviour(policy: Policy, rows: Sequence[Row], temperature: float, max_
         row.behaviour = torch.where(torch.isnan(row.behaviour), values["logprob"] * row.mask, row.behaviour)
 
 
-def reference_logprobs(
-    reference: Policy, rows: Sequence[Row], temperature: float, max_tokens: int
-) -> list[Tensor]:
+def reference_logprobs(reference: Policy, rows: Sequence[Row], temperature: float, max_tokens: int) -> list[Tensor]:
     """Float ``[T]`` per row under the frozen reference."""
     scored = reference.score([r.tokens for r in rows], [0] * len(rows), temperature=temperature, role="reference")
     return [s["logprob"] for s in scored]

@@ -130,13 +130,14 @@ class Monitor:
         def alarm(name: str, statistic: str, meaning: str) -> None:
             found.append(Alarm(step, name, statistic, round(now[statistic], 4), meaning))
 
-        if "agreement" in now and now["reward/mean"] - start["reward/mean"] > 0.02 * max(1.0, abs(start["reward/mean"])):
-            if now["agreement"] < 0.95 * start["agreement"]:
-                alarm(
-                    "reward-against-agreement",
-                    "agreement",
-                    "the reward rises while samples agree less: the reward is probably being exploited",
-                )
+        # In units of the reward's own spread: the mean of coin tosses wanders, too.
+        rises = now["reward/mean"] - start["reward/mean"] > 0.2 * max(start["reward/std"], 1e-6)
+        if rises and now["agreement"] < 0.95 * start["agreement"]:
+            alarm(
+                "reward-against-agreement",
+                "agreement",
+                "the reward rises while samples agree less: the reward is probably being exploited",
+            )
         if now.get("format", 1.0) < 0.5 * start.get("format", 0.0):
             alarm("format-loss", "format", "fewer than half as many completions are well formed as at the start")
         if start.get("answer_entropy", 0.0) > 0.2 and now["answer_entropy"] < 0.3 * start["answer_entropy"]:
@@ -146,7 +147,11 @@ class Monitor:
                 "different prompts are answered alike: the policy may have stopped reading the question",
             )
         if start.get("length", 0.0) > 0 and not 0.5 < now["length"] / start["length"] < 2.0:
-            alarm("length-shift", "length", "completions are half or twice as long as at the start: length may be the reward")
+            alarm(
+                "length-shift",
+                "length",
+                "completions are half or twice as long as at the start: length may be the reward",
+            )
         if now.get("repetition", 0.0) > 0.3 and now["repetition"] > start["repetition"] + 0.2:
             alarm("repetition", "repetition", "completions repeat themselves")
         return found

@@ -206,9 +206,7 @@ class TorchSampler:
                 cache.batch_select_indices(keep)
                 rows, chosen, mask, next_position = rows[keep], chosen[keep], mask[keep], next_position[keep]
                 live = live[keep]
-            logits = _last_logits(
-                model, chosen[:, None], mask[:, : prefix + t + 1], next_position[:, None], cache
-            )
+            logits = _last_logits(model, chosen[:, None], mask[:, : prefix + t + 1], next_position[:, None], cache)
             next_position = next_position + 1
         tokens, length, finished = tokens.cpu(), length.cpu(), finished.cpu()
         stats = {k: v.cpu() for k, v in stats.items()}
@@ -223,9 +221,7 @@ class TorchSampler:
         ]
 
 
-def _last_logits(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
-) -> Tensor:
+def _last_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -276,7 +272,7 @@ class HFSampler:
                         "top_p": params.top_p,
                     }
                 )
-                out = model.generate(
+                out = model.generate(  # type: ignore[operator]
                     ids,
                     attention_mask=torch.ones_like(ids),
                     num_return_sequences=n if params.temperature > 0 else 1,

@@ -42,9 +42,8 @@ def head_of(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:
     function is compared with the model's own logits once and used only if it reproduces them.
     """
     causal = causal_model(model)
-    cached = getattr(causal, "_selfreward_head", "unknown")
-    if cached != "unknown":
-        return cached
+    if hasattr(causal, "_selfreward_head"):
+        return causal._selfreward_head  # type: ignore[return-value]
     head = causal.get_output_embeddings()
     result: Callable[[Tensor], Tensor] | None = None
     if head is not None and causal.base_model is not causal:
@@ -182,9 +181,7 @@ def score_tokens(
         first = torch.tensor([max(1, starts[i]) for i in batch])[:, None]
         last = torch.tensor([len(sequences[i]) for i in batch])[:, None]
         wanted = (place >= first) & (place < last)
-        out = forward_tokens(
-            model, tokens, wanted, temperature=temperature, stats=stats, hidden=hidden_at is not None
-        )
+        out = forward_tokens(model, tokens, wanted, temperature=temperature, stats=stats, hidden=hidden_at is not None)
         states = out.pop("hidden", None)
         for row, i in enumerate(batch):
             result[i] = {k: v[row, starts[i] : len(sequences[i])].cpu() for k, v in out.items()}

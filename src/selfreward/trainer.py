@@ -162,7 +162,9 @@ class Trainer:
         self.mechanism += touched
         stats = group_statistics(experience.groups, self.task.answers, self.task.well_formed)
         alarms = [a.as_dict() for a in self.monitor.observe(step, stats)]
-        advantages = torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)
+        advantages = (
+            torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)
+        )
         self._log_groups(step, experience.groups)
         return {
             "step": step,

@@ -153,7 +153,7 @@ def _compare_and_show(run: Any, out: Path) -> None:
 
     with CompareProgress() as progress:
         result = run(progress)
-    Console().print(comparison_table(result))
+    Console().print(comparison_table(result, out))
     report = write_comparison(result, out)
     print(f"{out / 'compare.json'}\n{report}")
 
@@ -183,7 +183,7 @@ def reproduce(
     with CompareProgress() as progress:
         found = run(proof, seeds=range(seeds), out=out, evidence=evidence, jobs=jobs, progress=progress)
     result = read_comparison(out / proof.slug)
-    Console().print(comparison_table(result))
+    Console().print(comparison_table(result, out / proof.slug))
     print_evidence(found, evidence / f"{proof.slug}.json")
     print(write_comparison(result, out / proof.slug))
 
@@ -235,7 +235,8 @@ def sample(
         print(group.prompt.question)
         for t in group:
             ended = "" if t.finished else " …"
-            print(f"  {t.completion}{ended}   [mean log-prob {float(t.last.logprobs.mean()):.3f}, {len(t.last)} tokens]")
+            mean = float("nan") if t.last.logprobs is None else float(t.last.logprobs.mean())
+            print(f"  {t.completion}{ended}   [mean log-prob {mean:.3f}, {len(t.last)} tokens]")
 
 
 @app.command()

@@ -147,7 +147,9 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
 def print_evidence(evidence: Evidence, path: Path) -> None:
     for check in evidence.checks:
         interval = f" [{check.interval[0]:+.3f}, {check.interval[1]:+.3f}]" if check.interval else ""
-        print(f"{'holds' if check.holds else 'FAILS'}  {check.name}: {check.observed:+.3f}{interval}  ({check.statement})")
+        print(
+            f"{'holds' if check.holds else 'FAILS'}  {check.name}: {check.observed:+.3f}{interval}  ({check.statement})"
+        )
     print(path)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ from selfreward.statistics import Estimate, bootstrap_mean, within_group_accurac
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+    from selfreward.answers import AnswerSpace
+    from selfreward.policy import Policy
+    from selfreward.types import Group, Prompt
 
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 _STRAY = re.compile(r"</?\w[\w-]*\s*/?>|[\"“”„«»‹›`´{}\[\]<>|*#~^\\_=]")
@@ -270,9 +274,7 @@ class TranslationMetrics:
             "exact": [float(h is not None and h.split() == r.split()) for _, h, r in rows],
             "missing": [float(not h) for _, h, _ in rows],
             "stray_symbols": [float(has_stray_symbols(h, s)) for s, h, _ in rows],
-            "untranslated": [
-                untranslated_share(h, s, words_of(r) if known is None else known) for s, h, r in rows
-            ],
+            "untranslated": [untranslated_share(h, s, words_of(r) if known is None else known) for s, h, r in rows],
         }
         if self.target_words is not None and self.source_words is not None:
             found["wrong_language"] = [
@@ -306,3 +308,70 @@ class TranslationMetrics:
             "sentences": len(references),
             "intervals": {name: (e.low, e.high) for name, e in estimates.items()},
         }
+
+
+@dataclass(frozen=True)
+class TranslationEvaluator:
+    """Measures a policy on prompts with fields ``source`` and a reference: what a task's ``evaluator`` may be.
+
+    Attributes:
+        prompts: held-out prompts.
+        answers: finds the translation in a completion.
+        similarity: the sentence metric in [0, 1] behind ``quality``; None is chrF.
+        samples: sampled completions per prompt.
+    """
+
+    prompts: Sequence[Prompt]
+    answers: AnswerSpace
+    well_formed: Callable[[str], bool]
+    max_new_tokens: int
+    similarity: Callable[[str | None, str], float] | None = None
+    samples: int = 4
+    metrics: TranslationMetrics = field(default_factory=TranslationMetrics)
+    seed: int = 0
+
+    def __call__(self, policy: Policy) -> dict[str, Any]:
+        """``quality``, ``pass@1``, ``format`` and the symptoms over samples; ``greedy_quality``, ``accuracy``,
+        ``bleu`` and ``chrf++`` of greedy completions; ``intervals`` over prompts."""
+        from selfreward.sampling import SamplingParams
+
+        params = SamplingParams(max_new_tokens=self.max_new_tokens, stats=())
+        groups = policy.sample(self.prompts, self.samples, params, seed=self.seed)
+        best = policy.sample(self.prompts, 1, replace(params, temperature=0.0), seed=self.seed)
+        sampled, greedy = self._columns(groups), self._columns(best)
+        per_prompt: dict[str, list[float]] = {}
+        for name, values in self._per_sentence(*sampled).items():
+            per_prompt[name] = np.reshape(values, (len(groups), -1)).mean(1).tolist()
+        per_prompt["pass@1"] = per_prompt.pop("exact")
+        formed = [[float(self.well_formed(c)) for c in g.completions] for g in groups]
+        per_prompt["format"] = np.mean(formed, axis=1).tolist()
+        first = self._per_sentence(*greedy)
+        per_prompt |= {"greedy_quality": first["quality"], "accuracy": first["exact"]}
+        estimates = {k: bootstrap_mean(v, draws=self.metrics.draws, seed=self.seed) for k, v in per_prompt.items()}
+        for kind in ("bleu", "chrf++"):
+            estimates[kind] = corpus_score(kind, *greedy[1:], draws=self.metrics.draws, seed=self.seed)
+        return {
+            **{name: e.value for name, e in estimates.items()},
+            "length_ratio": length_ratio(*sampled[1:]),
+            "intervals": {name: [e.low, e.high] for name, e in estimates.items()},
+            "prompts": len(self.prompts),
+            "samples": self.samples,
+        }
+
+    def _columns(self, groups: Sequence[Group]) -> tuple[list[str], list[str | None], list[str]]:
+        rows = [
+            (g.prompt.fields["source"], self.answers.extract(c), str(g.prompt.answer))
+            for g in groups
+            for c in g.completions
+        ]
+        return [r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows]
+
+    def _per_sentence(
+        self, sources: list[str], hypotheses: list[str | None], references: list[str]
+    ) -> dict[str, list[float]]:
+        found = self.metrics.per_sentence(sources, hypotheses, references)
+        if self.similarity is None:
+            found["quality"] = found["chrf"]
+        else:
+            found["quality"] = [self.similarity(h, r) for h, r in zip(hypotheses, references, strict=True)]
+        return found

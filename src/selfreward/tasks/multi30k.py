@@ -121,9 +121,7 @@ def prompt(name: str, source: str, reference: str | None, source_code: str, targ
     return Prompt(name, TEMPLATES["actor"].format(**fields), fields=fields, reference=reference)
 
 
-def load(
-    folder: str | Path, languages: tuple[str, str] = LANGUAGES, pairs: int = PAIRS, test: str = "val"
-) -> Task:
+def load(folder: str | Path, languages: tuple[str, str] = LANGUAGES, pairs: int = PAIRS, test: str = "val") -> Task:
     """Monolingual training prompts in both directions, and the sentences of part ``test`` as test prompts.
 
     Of each pair behind the first ``pairs`` only one side is a prompt, in turn. Test prompts run in both
@@ -143,7 +141,9 @@ def load(
         for a, b in ((0, 1), (1, 0)):
             held.append(prompt(f"{test}-{i}-{languages[a]}", pair[a], pair[b], languages[a], languages[b]))
     if not train:
-        raise DataError(f"{folder}: the training text has {len(corpus.pairs['train'])} pairs; more than {pairs} are needed.")
+        raise DataError(
+            f"{folder}: the training text has {len(corpus.pairs['train'])} pairs; more than {pairs} are needed."
+        )
     return Task(
         name="multi30k",
         train=train,
@@ -332,9 +332,7 @@ def build(
     rng = random.Random(f"multi30k {seed}")
     judged = list(spoiled_references(known, languages, rng, spoiled_per_source))
     if writer_updates:
-        judged += written(
-            known, languages, tokenizer, seed, writer_updates, written_per_source, on_step, chosen.device
-        )
+        judged += written(known, languages, tokenizer, seed, writer_updates, written_per_source, on_step, chosen.device)
     documents = translations(known, languages, tokenizer, source_weight=0.1) * translation_copies
     documents += judgements(judged, tokenizer, score_weight)
     config = llama_config(tokenizer, width=width, layers=layers, heads=4, ff=width * 5 // 2, positions=192)

@@ -1,0 +1,185 @@
+"""The synthetic language pair: unique translations, disjoint parts, the judge's rules, the format."""
+
+import random
+from itertools import islice
+
+import pytest
+
+from selfreward.errors import ConfigError
+from selfreward.tasks import trans
+from selfreward.tasks.trans import Answer, Corpus, NounPhrase, Sentence, gloss, quality, well_formed
+
+
+def sentence(**changes) -> Sentence:
+    parts = {
+        "subject": NounPhrase(noun=1, adjective=0, plural=True),
+        "verb": 1,
+        "object": NounPhrase(noun=2, adjective=0, plural=False),
+        "adverb": 3,
+        "negated": True,
+    }
+    return Sentence(**{**parts, **changes})
+
+
+def test_a_sentence_in_both_languages():
+    s, t = sentence().s.split(), sentence().t.split()
+    adjective, noun, plural, no, verb, agreement, same, thing, adverb = s
+    assert (plural, no, agreement) == ("-s", "no", "-i")
+    assert adjective == same == trans.S_ADJECTIVES[0]
+    assert (noun, verb, thing, adverb) == (
+        trans.S_NOUNS[1],
+        trans.S_VERBS[1],
+        trans.S_NOUNS[2],
+        trans.S_ADVERBS[3],
+    )
+    sense_1, sense_0 = trans.T_ADJECTIVES[trans.ADJECTIVES], trans.T_ADJECTIVES[0]
+    subject = [trans.T_NOUNS[1], "-lu", sense_1, "-ur"]
+    thing_t = [trans.T_NOUNS[2], "-ko", sense_0, "-en"]
+    assert t == [*subject, *thing_t, trans.T_ADVERBS[3], trans.T_VERBS[1], "ez"]
+
+
+def test_the_ambiguous_words_depend_on_their_context():
+    assert trans.t_adjective(0, 0) != trans.t_adjective(0, 1)
+    assert trans.t_adjective(trans.TWO_SENSES, 0) == trans.t_adjective(trans.TWO_SENSES, 1)
+    assert trans.S_VERBS[0] != trans.S_VERBS[1] and trans.T_VERBS[0] == trans.T_VERBS[1]
+    drawn = [Sentence.random(random.Random(i)) for i in range(500)]
+    assert all(s.verb % 2 == s.subject.noun_class for s in drawn if s.verb < 2 * trans.MERGED)
+
+
+def test_translations_are_unique_in_both_directions():
+    rng = random.Random(0)
+    into_t: dict[str, str] = {}
+    into_s: dict[str, str] = {}
+    for _ in range(20_000):
+        one = Sentence.random(rng)
+        assert into_t.setdefault(one.s, one.t) == one.t
+        assert into_s.setdefault(one.t, one.s) == one.s
+
+
+def test_the_vocabularies_do_not_overlap():
+    s, t = set(trans.WORDS["s"]), set(trans.WORDS["t"])
+    assert not s & t and not (s | t) & set(trans.MARKS)
+    assert len(s) == 64 and len(t) == 66
+
+
+def test_gloss_goes_word_by_word():
+    one = sentence(negated=False, adverb=None)
+    words = [trans.T_ADJECTIVES[0], trans.T_NOUNS[1], "-lu", trans.T_VERBS[1], trans.T_ADJECTIVES[0], trans.T_NOUNS[2]]
+    assert gloss(one.s, "t").split() == words
+    assert set(gloss(one.t, "s").split()) <= set(trans.WORDS["s"])
+
+
+def test_parts_are_disjoint_and_the_judge_reads_more_than_the_translator():
+    rng = random.Random(1)
+    counts: dict[str, int] = {}
+    for _ in range(4000):
+        part = Sentence.random(rng).part
+        counts[part] = counts.get(part, 0) + 1
+    assert set(counts) == {"parallel", "judge", "dev", "train", "test"}
+    assert counts["judge"] > 2 * counts["parallel"]
+    task = trans.load()
+    train, test = ({p.fields["source"] for p in split} for split in (task.train, task.test))
+    assert len(task.train) == 2000 and len(task.test) == 400 and not train & test
+
+
+def test_pretraining_never_shows_a_sentence_of_training_or_test():
+    task = trans.load()
+    held = {p.fields["source"] for p in (*task.train, *task.test)} | {p.answer for p in (*task.train, *task.test)}
+    for prompt, completion in Corpus(parallel=300).documents(2000, seed=0):
+        if prompt == "<text>":
+            assert completion not in held
+        else:
+            source = prompt.partition(" ")[2].split(" | ")[0].removesuffix(" =")
+            assert source not in held
+
+
+def test_the_answer_is_between_the_first_tags():
+    space = Answer()
+    assert space.extract("<think> x </think> <answer> a  b </answer> <answer> c </answer>") == "a b"
+    for broken in ("a b", "<answer> a b", "<answer> </answer>", "</answer> a <answer>"):
+        assert space.extract(broken) is None
+    assert space.correct("<answer> a b </answer>", "a b")
+    assert not space.correct("a b", "a b")
+
+
+@pytest.mark.parametrize(
+    ("completion", "good"),
+    [
+        ("<answer> a b </answer>", True),
+        ("<think> a </think> <answer> a b </answer>", True),
+        ('<answer> " a b " </answer>', True),
+        ("<answer> a b", False),
+        ("a b", False),
+        ("<answer> a b </answer> c", False),
+        ("<think> a <answer> b </answer>", False),
+        ("<answer> a </answer> <answer> b </answer>", False),
+        ("<answer>  </answer>", False),
+    ],
+)
+def test_format(completion, good):
+    assert well_formed(completion) is good
+
+
+def test_quality_is_the_edit_similarity_of_the_answer():
+    assert quality("<answer> a b c d </answer>", "a b c d") == 1
+    assert quality("<answer> a x c d </answer>", "a b c d") == 0.75
+    assert quality("<answer> a b c d </answer> and more", "a b c d") == 1
+    assert quality("a b c d", "a b c d") == 0
+
+
+def test_a_prompt_names_its_languages():
+    p = trans.prompt("x", sentence(), "t")
+    assert p.text == f"<2t> {sentence().s} ="
+    assert p.answer == sentence().t
+    assert p.fields["source"] == sentence().s
+    assert (p.fields["source_language"], p.fields["target_language"]) == ("S", "T")
+    assert p.locked("ssr-zero", ("source",)).reference is None
+
+
+def test_judge_documents_follow_the_hard_rules():
+    rng = random.Random(0)
+    scores = []
+    for one in islice(trans.sentences("judge", rng), 600):
+        asked, score = Corpus().judgement(one, rng)
+        head, source, hypothesis = asked.partition(" ")[0], *asked.partition(" ")[2].removesuffix(" |").split(" | ")
+        gold = one.t if source == one.s else one.s
+        assert head == "<judge>" and source in (one.s, one.t)
+        if hypothesis == source or hypothesis.startswith(f"{gold} "):
+            assert score == "0" or len(hypothesis.split()) == len(gold.split()) + 1  # an inserted last word
+        if hypothesis == gold:
+            assert score == "10"
+        scores.append(int(score))
+    assert set(scores) == set(range(11))
+
+
+def test_broken_formats_have_their_share():
+    rng = random.Random(0)
+    made = [Corpus().completion(sentence().s, sentence().t, "t", rng) for _ in range(2000)]
+    assert 0.16 < sum(not well_formed(c) for c in made) / 2000 < 0.24
+    assert 0.02 < sum('"' in c for c in made) / 2000 < 0.06
+
+
+def test_a_corpus_depends_on_its_seed_alone():
+    corpus = Corpus(parallel=50)
+    assert corpus.documents(100, 0) == corpus.documents(100, 0) != corpus.documents(100, 1)
+
+
+def test_unknown_variants_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="trans-weak-judge"):
+        trans.build(tmp_path, variant="trans-weak-juge")
+
+
+def test_a_base_can_be_built_loaded_and_measured(tmp_path):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from selfreward.policy import Policy
+
+    trans.build(tmp_path / "b", updates=3, batch=4, warmup=1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    policy = Policy(model, AutoTokenizer.from_pretrained(tmp_path / "b"))
+    text = trans.load().train[0].text
+    assert policy.tokenizer.unk_token_id not in policy.encode_text(text)
+    assert policy.decode(policy.encode_text(text)) == text
+    found = trans.measure(policy, trans.load().test[:4], samples=2)
+    assert 0 <= found.quality <= 1 and not found.gate.passed
+    assert trans.self_scores(policy, ["a"], [None]) == [0.0]

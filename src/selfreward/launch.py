@@ -81,8 +81,11 @@ def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = No
         elif key in hyperparameters(config.recipe) and key not in options:
             options[key] = value
     result = dataclasses.replace(config, **new, options=options)
-    if result.lr is None and policy is not None:
-        result.lr = default_lr(policy)
+    if policy is not None:
+        if result.lr is None:
+            result.lr = default_lr(policy)
+        if config.max_new_tokens is None and policy.context:
+            result.max_new_tokens = min(result.max_new_tokens or 1, max(1, policy.context // 2))
     steps = result.steps or 1
     if result.eval_every is None:
         result.eval_every = max(1, steps // 10)
@@ -107,11 +110,12 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     import torch
 
     from selfreward.data import check_lengths
-    from selfreward.models import load_policy
+    from selfreward.models import check_model, load_policy
     from selfreward.recipes import load_recipe
     from selfreward.trainer import Trainer
 
     set_threads(config)
+    check_model(config.model)
     task = task_of(config)
     torch.manual_seed(config.seed)  # fresh LoRA weights
     policy = load_policy(

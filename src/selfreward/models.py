@@ -48,7 +48,7 @@ def load_policy(
         peft = _peft()
         model = peft.PeftModel.from_pretrained(policy.model, source, is_trainable=True)
         return Policy(model, policy.tokenizer, chat=chat)
-    _check_folder(Path(source))
+    check_model(spec)
     model, tokenizer = _load(source, getattr(torch, kind), trust_remote_code)
     model.to(place)
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -112,8 +112,14 @@ def resolve(spec: str) -> str:
     return spec
 
 
-def _check_folder(path: Path) -> None:
-    if not path.is_dir():
+def check_model(spec: str) -> None:
+    """Find what is wrong with a model folder without loading it; a hub id passes.
+
+    Raises:
+        ModelError: as :func:`load_policy`.
+    """
+    path = Path(resolve(spec))
+    if not path.is_dir() or (path / "adapter_config.json").is_file():
         return
     config = path / "config.json"
     if not config.is_file():

@@ -39,7 +39,7 @@ PROOF = Proof(
     task="embedded:chain",
     main="vote",
     arms=ARMS,
-    settings={"model": "embedded:chain"},
+    settings={"model": "embedded:chain", "eval_every": 12, "eval_prompts": 400},
     rules=(
         Rule(
             "improves",

@@ -9,7 +9,7 @@ and nothing calls a model except :func:`comet`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -111,9 +111,9 @@ def edit_distance(a: Sequence[Any], b: Sequence[Any]) -> int:
 
 
 def edit_similarity(hypothesis: str | None, reference: str) -> float:
-    """1 minus the word edit distance over the longer length; 1 for equal texts, 0 for a missing hypothesis."""
+    """1 minus the word edit distance over the longer length; 1 for equal texts, 0 for no words."""
     h, r = (hypothesis or "").split(), reference.split()
-    return 1 - edit_distance(h, r) / max(len(h), len(r)) if h and r else float(not h and not r and hypothesis == "")
+    return 1 - edit_distance(h, r) / max(len(h), len(r)) if h else 0.0
 
 
 def length_ratio(hypotheses: Sequence[str | None], references: Sequence[str]) -> float:
@@ -147,12 +147,19 @@ def untranslated_share(hypothesis: str | None, source: str, known: Collection[st
     return sum(w in copied for w in words) / len(words) if words else 0.0
 
 
-def is_wrong_language(hypothesis: str | None, target: Collection[str], others: Collection[str]) -> bool:
-    """Whether most of the words that exist in one of the languages only are not of the target language."""
-    words = words_of(hypothesis or "")
-    right = sum(w in target and w not in others for w in words)
-    wrong = sum(w in others and w not in target for w in words)
-    return wrong > right
+def language_of(text: str | None, vocabularies: Mapping[str, Collection[str]]) -> str | None:
+    """The language that most words of ``text`` belong to, None on a tie.
+
+    Only words that one vocabulary has and the others have not are counted.
+    """
+    words = words_of(text or "")
+    votes: dict[str, int] = {}
+    for word in words:
+        homes = [name for name, known in vocabularies.items() if word in known]
+        if len(homes) == 1:
+            votes[homes[0]] = votes.get(homes[0], 0) + 1
+    best = sorted(votes, key=lambda name: -votes[name])[:2]
+    return None if not best or (len(best) == 2 and votes[best[0]] == votes[best[1]]) else best[0]
 
 
 # ---- the judge against the truth -----------------------------------------------------------------
@@ -248,15 +255,14 @@ class TranslationMetrics:
     """What to measure.
 
     Attributes:
-        target_words, source_words: the vocabularies where they are known (lower case). With both, the
-            wrong-language rate is measured; without ``target_words`` a word counts as untranslated when
-            the reference does not have it.
+        vocabularies: the words (lower case) of each language where they are known. The target language is
+            then the reference's; without them a word counts as untranslated when the reference does not
+            have it, and the wrong-language rate is not measured.
         similarity: a further sentence metric in [0, 1], called with (hypothesis, reference), by name.
         comet_model: also score with this COMET model; None does not.
     """
 
-    target_words: Collection[str] | None = None
-    source_words: Collection[str] | None = None
+    vocabularies: Mapping[str, Collection[str]] | None = None
     similarity: dict[str, Callable[[str | None, str], float]] | None = None
     comet_model: str | None = None
     draws: int = 1000
@@ -268,23 +274,24 @@ class TranslationMetrics:
         """Every sentence-level value, in [0, 1], by metric. A missing hypothesis (None) has quality 0."""
         _aligned(sources=sources, hypotheses=hypotheses, references=references)
         rows = list(zip(sources, hypotheses, references, strict=True))
-        known = self.target_words
         found = {
             "chrf": chrf(hypotheses, references),
             "exact": [float(h is not None and h.split() == r.split()) for _, h, r in rows],
             "missing": [float(not h) for _, h, _ in rows],
             "stray_symbols": [float(has_stray_symbols(h, s)) for s, h, _ in rows],
-            "untranslated": [untranslated_share(h, s, words_of(r) if known is None else known) for s, h, r in rows],
+            "untranslated": [untranslated_share(h, s, {*words_of(r), *self._known(r)}) for s, h, r in rows],
         }
-        if self.target_words is not None and self.source_words is not None:
-            found["wrong_language"] = [
-                float(is_wrong_language(h, self.target_words, self.source_words)) for _, h, _ in rows
-            ]
+        if self.vocabularies:
+            languages = [(language_of(h, self.vocabularies), language_of(r, self.vocabularies)) for _, h, r in rows]
+            found["wrong_language"] = [float(None not in pair and pair[0] != pair[1]) for pair in languages]
         for name, measure in (self.similarity or {}).items():
             found[name] = [measure(h, r) for _, h, r in rows]
         if self.comet_model:
             found["comet"] = comet(sources, hypotheses, references, model=self.comet_model)
         return found
+
+    def _known(self, reference: str) -> Collection[str]:
+        return (self.vocabularies or {}).get(language_of(reference, self.vocabularies or {}) or "", ())
 
     def evaluate(
         self, sources: Sequence[str], hypotheses: Sequence[str | None], references: Sequence[str]

@@ -43,11 +43,13 @@ ALPHABET = "0123456789" + SYMBOLS + "=#?!>YN" + "abcdefghijklmnopqrstuvwxyz"
 OPERATORS = 5
 YES, NO = "Y", "N"
 TEMPLATES = {"judge": "?{question}{completion}>", "naive-judge": "!{question}{completion}>", "yes": YES, "no": NO}
+# A large Adam epsilon and a KL term keep rewards without meaning (random, format) from wearing the model down.
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
-    "adam_eps": 1e-4,
+    "adam_eps": 1e-3,
+    "kl": 0.1,
     "steps": 60,
-    "prompts_per_step": 32,
+    "prompts_per_step": 16,
     "group_size": 16,
     "max_new_tokens": 20,
 }

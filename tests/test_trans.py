@@ -6,8 +6,9 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import ConfigError
-from selfreward.tasks import trans
-from selfreward.tasks.trans import Answer, Corpus, NounPhrase, Sentence, gloss, quality, well_formed
+from selfreward.tasks import trans, trans_base
+from selfreward.tasks.trans import Answer, NounPhrase, Sentence, gloss, quality, well_formed
+from selfreward.tasks.trans_text import Corpus, edited
 
 
 def sentence(**changes) -> Sentence:
@@ -180,6 +181,33 @@ def test_a_base_can_be_built_loaded_and_measured(tmp_path):
     text = trans.load().train[0].text
     assert policy.tokenizer.unk_token_id not in policy.encode_text(text)
     assert policy.decode(policy.encode_text(text)) == text
-    found = trans.measure(policy, trans.load().test[:4], samples=2)
+    found = trans_base.measure(policy, trans.load().test[:4], samples=2)
     assert 0 <= found.quality <= 1 and not found.gate.passed
-    assert trans.self_scores(policy, ["a"], [None]) == [0.0]
+    assert trans_base.self_scores(policy, ["a"], [None]) == [0.0]
+
+
+def test_edits_change_what_they_say():
+    rng = random.Random(0)
+    text = sentence().s
+    assert edited(text, trans.WORDS["s"], 0, rng) == text
+    changed = [edited(text, trans.WORDS["s"], 1, rng).split() for _ in range(200)]
+    assert all(abs(len(words) - len(text.split())) <= 1 for words in changed)
+    assert sum(len(words) == len(text.split()) for words in changed) > 100  # half keep the sentence fluent
+
+
+def test_a_base_that_is_not_shipped_is_built_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SELFREWARD_CACHE", str(tmp_path))
+    built = []
+
+    def build(out, seed, on_step, name):
+        built.append((name, seed))
+        out.mkdir()
+        (out / "config.json").write_text("{}")
+
+    monkeypatch.setattr(trans_base, "build", build)
+    first = trans_base.base_folder("trans-other")
+    assert trans_base.base_folder("trans-other") == first and first.parent.parent == tmp_path
+    assert trans_base.base_folder("trans-other", seed=1) != first
+    assert built == [("trans-other", 0), ("trans-other", 1)]
+    with pytest.raises(ConfigError, match="trans-large"):
+        trans_base.base_folder("trans-lage")

@@ -339,7 +339,7 @@ class TranslationEvaluator:
 
     def __call__(self, policy: Policy) -> dict[str, Any]:
         """``quality``, ``pass@1``, ``format`` and the symptoms over samples; ``greedy_quality``, ``accuracy``,
-        ``bleu`` and ``chrf++`` of greedy completions; ``intervals`` over prompts."""
+        ``bleu`` and ``chrf++`` of greedy completions, also per direction; ``intervals`` over prompts."""
         from selfreward.sampling import SamplingParams
 
         params = SamplingParams(max_new_tokens=self.max_new_tokens, stats=())
@@ -356,7 +356,10 @@ class TranslationEvaluator:
         per_prompt |= {"greedy_quality": first["quality"], "accuracy": first["exact"]}
         estimates = {k: bootstrap_mean(v, draws=self.metrics.draws, seed=self.seed) for k, v in per_prompt.items()}
         for kind in ("bleu", "chrf++"):
-            estimates[kind] = corpus_score(kind, *greedy[1:], draws=self.metrics.draws, seed=self.seed)
+            for direction, (hypotheses, references) in self._directions(greedy[1], greedy[2]).items():
+                estimates[kind + direction] = corpus_score(
+                    kind, hypotheses, references, draws=self.metrics.draws, seed=self.seed
+                )
         return {
             **{name: e.value for name, e in estimates.items()},
             "length_ratio": length_ratio(*sampled[1:]),
@@ -364,6 +367,19 @@ class TranslationEvaluator:
             "prompts": len(self.prompts),
             "samples": self.samples,
         }
+
+    def _directions(
+        self, hypotheses: list[str | None], references: list[str]
+    ) -> dict[str, tuple[list[str | None], list[str]]]:
+        """All sentences under ``""``, and those of each direction under `` en-de`` where there are several."""
+        found: dict[str, tuple[list[str | None], list[str]]] = {"": (hypotheses, references)}
+        for p, h, r in zip(self.prompts, hypotheses, references, strict=True):
+            if "source_code" in p.fields:
+                name = f" {p.fields['source_code']}-{p.fields['target_code']}"
+                some = found.setdefault(name, ([], []))
+                some[0].append(h)
+                some[1].append(r)
+        return found if len(found) > 2 else {"": found[""]}
 
     def _columns(self, groups: Sequence[Group]) -> tuple[list[str], list[str | None], list[str]]:
         rows = [

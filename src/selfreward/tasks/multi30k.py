@@ -121,14 +121,22 @@ def prompt(name: str, source: str, reference: str | None, source_code: str, targ
     return Prompt(name, TEMPLATES["actor"].format(**fields), fields=fields, reference=reference)
 
 
-def load(folder: str | Path, languages: tuple[str, str] = LANGUAGES, pairs: int = PAIRS, test: str = "val") -> Task:
+def load(
+    folder: str | Path,
+    languages: tuple[str, str] = LANGUAGES,
+    pairs: int = PAIRS,
+    test: str = "val",
+    eval_prompts: int = 400,
+) -> Task:
     """Monolingual training prompts in both directions, and the sentences of part ``test`` as test prompts.
 
     Of each pair behind the first ``pairs`` only one side is a prompt, in turn. Test prompts run in both
-    directions. References are there for evaluation; no label-free recipe sees them.
+    directions, and training looks at the first ``eval_prompts`` of them. References are there for evaluation;
+    no label-free recipe sees them.
     """
     from selfreward.answers import Exact
     from selfreward.tasks import Task
+    from selfreward.translation import TranslationEvaluator, TranslationMetrics, words_of
 
     corpus = read_corpus(folder, languages, ("train", test))
     seen = {side for pair in corpus.pairs["train"][:pairs] for side in pair}
@@ -144,16 +152,33 @@ def load(folder: str | Path, languages: tuple[str, str] = LANGUAGES, pairs: int 
         raise DataError(
             f"{folder}: the training text has {len(corpus.pairs['train'])} pairs; more than {pairs} are needed."
         )
+    vocabularies = {
+        code: {w for pair in corpus.pairs["train"] for w in words_of(pair[side])} for side, code in enumerate(languages)
+    }
+    evaluator = TranslationEvaluator(
+        held[:eval_prompts],
+        Exact(),
+        well_formed,
+        SETTINGS["max_new_tokens"],
+        samples=2,
+        metrics=TranslationMetrics(vocabularies),
+    )
     return Task(
         name="multi30k",
         train=train,
         test=held,
         answers=Exact(),
-        well_formed=lambda text: bool(text.strip()),
+        well_formed=well_formed,
         settings=dict(SETTINGS),
         templates=dict(TEMPLATES),
         metric="chrf++",
+        evaluator=evaluator,
     )
+
+
+def well_formed(completion: str) -> bool:
+    """Whether there is a translation at all: this base writes nothing around it."""
+    return bool(completion.strip())
 
 
 # ---- documents -----------------------------------------------------------------------------------

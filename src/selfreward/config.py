@@ -135,7 +135,7 @@ def coerce_fields(cls: type, values: Mapping[str, Any], *, where: str) -> dict[s
     from pydantic import TypeAdapter, ValidationError
 
     hints = get_type_hints(cls)
-    valid = [f.name for f in dataclasses.fields(cls)]
+    valid = [f.name for f in dataclasses.fields(cls) if f.init]
     result = {}
     for key, value in values.items():
         if key not in valid:

@@ -49,6 +49,14 @@ def task_of(config: TrainConfig) -> Task:
         raise ConfigError(
             f"Model {config.model} needs training prompts: --data FILE.jsonl (or a datasets id, reasoning-gym:TASK)."
         )
+    if config.data.startswith("multi30k:"):
+        from selfreward.tasks import multi30k
+
+        return multi30k.load(config.data.removeprefix("multi30k:"), test=config.eval_data or "val")
+    if config.data.startswith("translation:"):
+        from selfreward.tasks.sentences import translation_task
+
+        return translation_task(task_of(dataclasses.replace(config, data=config.data.removeprefix("translation:"))))
     fields: dict[str, Any] = {"prompt_field": config.prompt_field, "answer_field": config.answer_field}
     prompts = load_prompts(config.data, limit=config.limit, **fields)
     if config.eval_data:
@@ -116,7 +124,8 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
 
     set_threads(config)
     check_model(config.model)
-    task = task_of(config)
+    recipe = load_recipe(config.recipe, config.options)
+    task = recipe.adapt(task_of(config))
     torch.manual_seed(config.seed)  # fresh LoRA weights
     policy = load_policy(
         config.model,

@@ -136,7 +136,7 @@ class Trainer:
         config = self.config
         step = self.step + 1
         prompts = self.stream.next(config.prompts_per_step or 1)
-        if self.recipe.labels == "none":
+        if self.recipe.needs() == "none":
             prompts = [p.locked(self.recipe.name, self.recipe.fields) for p in prompts]
         run = RunContext(
             step,
@@ -268,7 +268,7 @@ class Trainer:
         summary = {
             "recipe": self.recipe.name,
             "system_id": self.recipe.system_id,
-            "labels": self.recipe.labels,
+            "labels": self.recipe.needs(),
             "control": self.recipe.control,
             "seed": self.config.seed,
             "steps": self.step,

@@ -48,7 +48,7 @@ class RunProgress:
         self.total = trainer.steps
         console = Console()
         console.print(
-            f"{trainer.recipe.name} (labels: {trainer.recipe.labels}) on {trainer.task.name}: "
+            f"{trainer.recipe.name} (labels: {trainer.recipe.needs()}) on {trainer.task.name}: "
             f"{len(trainer.task.train)} prompts, {len(trainer.task.test)} held out, "
             f"{trainer.policy.model.num_parameters():,} parameters, lr {trainer.config.lr:g}"
         )

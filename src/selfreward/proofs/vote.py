@@ -17,8 +17,8 @@ ARMS = (
     Arm("gold", "gold"),
     Arm("random", "random"),
     Arm("format-only", "format-only"),
-    Arm("self-certainty", "certainty"),
     Arm("naive-judge", "judge", {"template": "naive-judge"}),
+    Arm("greedy-label", "greedy-label"),
 )
 
 # Small enough for minutes on a laptop; the evidence measures on more prompts.
@@ -59,15 +59,15 @@ PROOF = Proof(
             lambda e: abs(e.value) <= POINTS_OF_DRIFT,
         ),
         Rule(
-            "certainty misleads",
-            "self-certainty ends below the base in pass@1 (upper end of the interval)",
-            lambda r: r.gain("self-certainty", "pass@1"),
-            lambda e: e.high < 0,
-        ),
-        Rule(
             "a naive judge misleads",
             "the naive judge ends below the base in pass@1 (upper end of the interval)",
             lambda r: r.gain("naive-judge", "pass@1"),
+            lambda e: e.high < 0,
+        ),
+        Rule(
+            "a greedy label misleads",
+            "taking the greedy answer for the truth ends below the base in pass@1 (upper end of the interval)",
+            lambda r: r.gain("greedy-label", "pass@1"),
             lambda e: e.high < 0,
         ),
     ),

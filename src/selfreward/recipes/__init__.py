@@ -20,6 +20,12 @@ RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
+    "greedy-label": "greedy_label:GreedyLabel",
+    "ssr-zero": "ssr_zero:SSRZero",
+    "ssr-x-zero": "ssr_x_zero:SSRXZero",
+    "mbr": "translation_rewards:MinimumBayesRisk",
+    "cycle": "translation_rewards:Cycle",
+    "true-quality": "translation_rewards:TrueQuality",
     "gold": "controls:Gold",
     "random": "controls:Random",
     "format-only": "controls:FormatOnly",
@@ -57,7 +63,7 @@ def load_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
 
 def hyperparameters(name: str) -> dict[str, Any]:
     """Names and defaults of a recipe's hyperparameters."""
-    return {f.name: f.default for f in dataclasses.fields(recipe_class(name))}
+    return {f.name: f.default for f in dataclasses.fields(recipe_class(name)) if f.init}
 
 
 def _from_file(path: Path, wanted: str) -> type[Recipe]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from selfreward.answers import AnswerSpace
     from selfreward.policy import Policy
+    from selfreward.tasks import Task
 
 
 @dataclass
@@ -94,6 +95,14 @@ class Recipe:
     clip_high: float = 0.2
     kl: float = 0.0
     entropy_bonus: float = 0.0
+
+    def needs(self) -> Labels:
+        """The labels that this instance reads; a hyperparameter may ask for more than the class does."""
+        return type(self).labels
+
+    def adapt(self, task: Task) -> Task:
+        """The task as this recipe puts it to the model (its own prompt templates, say); by default as it is."""
+        return task
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         """Produce, score and credit trajectories for these prompts."""

@@ -1,0 +1,202 @@
+"""Judges: a model reads a candidate and a number comes out.
+
+The judge can be the policy as it is, a frozen copy, another model folder, or a server behind an
+OpenAI-compatible endpoint. Four read-outs turn a judgement into a score in [0, 1]; None means that
+the judge could not be understood, and what then happens is the recipe's choice, never a silent zero.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from selfreward.errors import RecipeError, UserError
+from selfreward.policy import Policy
+from selfreward.sampling import SamplingParams
+from selfreward.signals.judge import escape, expected_score, mean_of, pairwise_scores, parse_score, wins_matrix
+from selfreward.types import Prompt
+
+Readout = Literal["expected", "number", "mean", "pairwise"]
+Item = Mapping[str, str]
+
+
+class Judge(Protocol):
+    """Scores whole groups of candidates: ``[groups][candidates]`` in, the same shape out."""
+
+    def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]: ...
+
+
+@dataclass(frozen=True)
+class JudgeTemplate:
+    """How a judge is asked.
+
+    Attributes:
+        text: pointwise template with the items' fields in braces.
+        scale: the answers that mean a score, lowest first ("0" ... "10").
+        pair: template with ``{first}`` and ``{second}`` beside the items' fields, answered by A or B.
+        candidate: the field that holds the candidate's text; it is escaped before it is inserted.
+        guard: tags and markers that a candidate must not smuggle into the template.
+    """
+
+    text: str
+    scale: tuple[str, ...] = tuple(str(k) for k in range(0, 101, 10))
+    pair: str = ""
+    candidate: str = "hypothesis"
+    guard: tuple[str, ...] = ("answer", "think", "source", "translation", "<|im_start|>", "<|im_end|>")
+
+    @property
+    def top(self) -> float:
+        return float(self.scale[-1].strip("<>"))
+
+    def values(self) -> list[float]:
+        """What each answer of the scale means, in [0, 1]."""
+        return [float(s.strip("<>")) / self.top for s in self.scale]
+
+    def fill(self, item: Item) -> str:
+        safe = {**item, self.candidate: escape(item[self.candidate], self.guard)}
+        return _format(self.text, safe)
+
+    def fill_pair(self, first: Item, second: Item) -> str:
+        a, b = (escape(i[self.candidate], self.guard) for i in (first, second))
+        return _format(self.pair, {**first, "first": a, "second": b})
+
+
+def _format(template: str, fields: Mapping[str, str]) -> str:
+    try:
+        return template.format(**fields)
+    except KeyError as error:
+        raise RecipeError(f"The judge template names the field {error}, which the data does not have.") from None
+
+
+@dataclass
+class PolicyJudge:
+    """A local model as judge.
+
+    Args:
+        policy: whose weights judge.
+        readout: ``expected`` takes the mean over the distribution of the scale's answers, without
+            sampling; ``number`` samples one judgement and parses it; ``mean`` averages ``samples`` of
+            them; ``pairwise`` lets every pair of a group compete in both orders.
+    """
+
+    policy: Policy
+    template: JudgeTemplate
+    readout: Readout = "expected"
+    samples: int = 4
+    temperature: float = 1.0
+    max_new_tokens: int = 16
+
+    def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]:
+        if self.readout == "pairwise":
+            return [self._pairwise(group) for group in groups]
+        flat = [item for group in groups for item in group]
+        texts = [self.template.fill(item) for item in flat]
+        # Identical candidates of one source get one judgement.
+        distinct = list(dict.fromkeys(texts))
+        scored = dict(
+            zip(distinct, self._expected(distinct) if self.readout == "expected" else self._sampled(distinct))
+        )
+        values = iter([scored[t] for t in texts])
+        return [[next(values) for _ in group] for group in groups]
+
+    def _expected(self, texts: list[str]) -> list[float | None]:
+        choice = self.policy.choose(texts, self.template.scale)
+        return [float(v) for v in expected_score(choice.probs, self.template.values())]
+
+    def _sampled(self, texts: list[str]) -> list[float | None]:
+        n = 1 if self.readout == "number" else self.samples
+        params = SamplingParams(self.max_new_tokens, temperature=self.temperature, stats=())
+        prompts = [Prompt(str(i), text=t) for i, t in enumerate(texts)]
+        found = []
+        for group in self.policy.sample(prompts, n, params, role="judge"):
+            scores = [parse_score(c, 0, self.template.top) for c in group.completions]
+            mean = mean_of(scores)
+            found.append(None if mean is None else mean / self.template.top)
+        return found
+
+    def _pairwise(self, group: Sequence[Item]) -> list[float | None]:
+        if not self.template.pair:
+            raise RecipeError("readout='pairwise' needs a judge template for pairs; this task brings none.")
+        n = len(group)
+        order = [(i, j) for i in range(n) for j in range(n) if i != j]
+        choice = self.policy.choose([self.template.fill_pair(group[i], group[j]) for i, j in order], ["A", "B"])
+        wins = [(i, j, float(p)) for (i, j), p in zip(order, choice.probs[:, 0], strict=True)]
+        return [float(v) for v in pairwise_scores(wins_matrix(wins, n))]
+
+
+@dataclass
+class EndpointJudge:
+    """A server with the OpenAI chat interface as judge. Reads one sampled number per candidate.
+
+    Args:
+        url: base URL up to and with ``/v1``.
+        attempts: tries per judgement, with doubling pauses; what still fails is None.
+    """
+
+    url: str
+    template: JudgeTemplate
+    model: str = "default"
+    key: str = ""
+    timeout_s: float = 60.0
+    attempts: int = 4
+    pause_s: float = 0.5
+    temperature: float = 0.0
+    max_new_tokens: int = 512
+
+    def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]:
+        from concurrent.futures import ThreadPoolExecutor
+
+        flat = [self.template.fill(item) for group in groups for item in group]
+        with ThreadPoolExecutor(8) as pool:
+            values = iter(list(pool.map(self._one, flat)))
+        return [[next(values) for _ in group] for group in groups]
+
+    def _one(self, text: str) -> float | None:
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": self.temperature,
+            "max_tokens": self.max_new_tokens,
+        }
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
+        request = urllib.request.Request(
+            self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode(), headers=headers
+        )
+        for attempt in range(self.attempts):
+            try:
+                with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
+                    content = json.loads(answer.read())["choices"][0]["message"]["content"]
+                score = parse_score(str(content), 0, self.template.top)
+                return None if score is None else score / self.template.top
+            except urllib.error.HTTPError as error:
+                if error.code in (400, 401, 403, 404):
+                    raise UserError(
+                        f"The judge at {self.url} refused the request: {error.code} {error.reason}."
+                    ) from None
+            except (OSError, ValueError, KeyError, IndexError, TypeError):
+                pass
+            if attempt + 1 < self.attempts:
+                time.sleep(self.pause_s * 2**attempt)
+        return None
+
+
+def make_judge(
+    spec: str, current: Policy, reference: Policy, template: JudgeTemplate, cache: dict[str, Any], **options: Any
+) -> Judge:
+    """The judge that ``spec`` names: ``current``, ``frozen``, ``http(s)://.../v1``, or a model folder, hub id or
+    ``embedded:NAME``. External models are loaded once into ``cache``."""
+    if spec in ("current", "frozen"):
+        return PolicyJudge(current if spec == "current" else reference, template, **options)
+    if spec.startswith(("http://", "https://")):
+        return EndpointJudge(spec, template)
+    if spec not in cache:
+        from selfreward.models import load_policy
+
+        cache[spec] = load_policy(spec, device=str(current.device))
+        cache[spec].counts = current.counts  # its work is this run's cost
+    return PolicyJudge(cache[spec], template, **options)

@@ -7,6 +7,8 @@ finished are read, not run again, and interrupted ones are resumed.
 from __future__ import annotations
 
 import json
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -169,7 +171,7 @@ def _run_all(
                 progress(*key, record)
 
     # Separate processes also with one job: every arm starts from the same fresh interpreter.
-    pool = ProcessPoolExecutor(max_workers=max(1, jobs), mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _end_with_parent, (os.getpid(),))
     try:
         futures = {key: pool.submit(run_one, config) for key, config in configs.items()}
         while not all(f.done() for f in futures.values()):
@@ -185,6 +187,17 @@ def _run_all(
         return {key: f.result() for key, f in futures.items()}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker of a killed comparison stops, instead of training on for nobody."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _last_record(path: Path) -> dict[str, Any] | None:

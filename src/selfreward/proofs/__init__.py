@@ -14,6 +14,7 @@ from selfreward.proofs.base import Proof
 # Slug -> module. Modules are imported only when their proof is used.
 PROOFS: dict[str, str] = {
     "vote": "vote",
+    "ssr-zero": "ssr_zero",
 }
 
 

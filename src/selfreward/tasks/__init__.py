@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from selfreward.answers import AnswerSpace
     from selfreward.policy import Policy
 
+# Bases that are not shipped: built on first use and cached.
+_BUILT = ("trans-weak-judge", "trans-other", "trans-large", "trans-metric")
 _MODULES = {
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",
@@ -72,20 +74,24 @@ def task_module(name: str) -> Any:
 
 def load_task(name: str) -> Task:
     """The embedded task ``name``."""
-    task: Task = task_module(name).load()
+    task: Task = task_module(name.partition("-")[0] if name in _BUILT else name).load()
     return task
 
 
 def base_path(name: str) -> Path:
-    """The folder of the shipped base model ``name``.
+    """The folder of the embedded base ``name``: shipped, or built on first use (minutes) and cached.
 
     Raises:
         ConfigError: for a name that no shipped base has.
     """
     home = Path(__file__).parent.parent / "bases"
     shipped = sorted(p.parent.name for p in home.glob("*/config.json"))
+    if name in _BUILT:
+        from selfreward.tasks.trans_base import base_folder
+
+        return base_folder(name)
     if name not in shipped:
-        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, shipped)}")
+        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *_BUILT])}")
     return home / name
 
 

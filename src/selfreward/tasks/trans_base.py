@@ -38,9 +38,10 @@ VARIANTS = {
     "trans-weak-judge": Variant(Corpus(judged=0.06, own_errors=False)),
     "trans-other": Variant(seed=1),
     "trans-large": Variant(width=96, layers=2, seed=2),
+    "trans-metric": Variant(Corpus(judged=1.0, mono=0.0), seed=3),
 }
-"""The base, one with a judge that has read little, and the two external judges: of another pre-training
-seed, and of twice the size."""
+"""The base, one with a judge that has read little, the two external judges (of another pre-training
+seed, and of twice the size), and a metric that has read judgements only."""
 
 
 def build(

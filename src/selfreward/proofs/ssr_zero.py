@@ -1,0 +1,118 @@
+"""SSR-Zero (009) on TRANS: two synthetic languages, a base that judges better than it translates.
+
+Rules are those of the method card, written down before the run. The gate (can the judge tell better
+from worse among the base's own samples?) is measured first; without it the experiment would be
+about a missing judge and not about SSR.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.statistics import Estimate, mean_interval
+
+Q = "quality"
+
+
+def gate() -> dict[str, Any]:
+    """Judge against truth on the base's own samples for development sentences, before any training."""
+    from selfreward.models import load_policy
+    from selfreward.tasks import base_path, trans, trans_base
+
+    for name in ("trans-other", "trans-metric"):
+        base_path(name)  # built once, before several arms ask for them at the same time
+    prompts = trans._prompts("dev", 100)
+    found = trans_base.measure(load_policy("embedded:trans", device="cpu"), prompts)
+    return {
+        "pairwise_accuracy": found.gate.pairwise.value,
+        "ties": found.gate.ties,
+        "quality": found.quality,
+        "passed": found.gate.passed,
+    }
+
+
+def closed(results: Results, arm: str) -> Estimate:
+    """Share of the way from format-only to true quality that ``arm`` goes, per seed."""
+    floor, ceiling = results.values("format-only", Q), results.values("true-quality", Q)
+    own = results.values(arm, Q)
+    return mean_interval([(a - f) / (c - f) for a, f, c in zip(own, floor, ceiling, strict=True)])
+
+
+def best_and_last(results: Results) -> Estimate:
+    """How far quality falls from its best evaluation to the last one."""
+    pairs = zip(results.values("ssr", Q, "best"), results.values("ssr", Q), strict=True)
+    return mean_interval([best - last for best, last in pairs])
+
+
+def above(other: str, words: str) -> Rule:
+    return Rule(
+        f"above {other}",
+        f"ssr ends above {words} in held-out quality (lower end of the paired interval above 0)",
+        lambda r: r.lead("ssr", other, Q),
+        lambda e: e.low > 0,
+    )
+
+
+PROOF = Proof(
+    slug="ssr-zero",
+    id="009",
+    claim="A model that translates and scores its own translations improves by GRPO on its own score, "
+    "without references, more than a format reward explains.",
+    task="embedded:trans",
+    main="ssr",
+    gate=gate,
+    arms=(
+        Arm("ssr", "ssr-zero"),
+        Arm("format-only", "format-only"),
+        Arm("true-quality", "true-quality", {"similarity": "edit"}),
+        Arm("ssr-frozen", "ssr-zero", {"judge": "frozen"}),
+        Arm("external-judge", "ssr-zero", {"judge": "embedded:trans-other"}),
+        Arm("trained-metric", "ssr-x-zero", {"metric": "judge:embedded:trans-metric", "self_weight": 0.0}),
+        Arm("ssr-x", "ssr-x-zero", {"metric": "judge:embedded:trans-metric"}),
+        Arm("permuted", "ssr-zero", {"corrupt": "permuted"}),
+        Arm("swapped-source", "ssr-zero", {"corrupt": "swapped"}),
+        Arm("vote", "vote"),
+        Arm("mbr", "mbr"),
+        Arm("cycle", "cycle"),
+        Arm("negative-entropy", "certainty", {"statistic": "entropy"}),
+        Arm("self-certainty", "certainty"),
+    ),
+    settings={"model": "embedded:trans", "eval_every": 15, "checkpoint_every": 75},
+    rules=(
+        Rule(
+            "improves",
+            "ssr ends above the base in held-out quality (lower end of the interval above 0)",
+            lambda r: r.gain("ssr", Q),
+            lambda e: e.low > 0,
+        ),
+        above("format-only", "the format-only arm"),
+        above("permuted", "the arm with permuted self-scores"),
+        above("swapped-source", "the arm whose judge sees another source"),
+        Rule(
+            "closes the gap",
+            "ssr closes at least 40 % of the distance from format-only to true quality (mean over seeds)",
+            lambda r: closed(r, "ssr"),
+            lambda e: e.value >= 0.4,
+        ),
+        Rule(
+            "no worse than an external judge",
+            "ssr ends no lower than with a frozen external judge of the same size (mean over seeds)",
+            lambda r: r.lead("ssr", "external-judge", Q),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "adds to a metric",
+            "ssr-x ends no lower than the better of ssr and the trained metric alone (mean over seeds)",
+            lambda r: min((r.lead("ssr-x", other, Q) for other in ("ssr", "trained-metric")), key=lambda e: e.value),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "no late fall",
+            "ssr's last quality is within 3 points of its best (mean over seeds)",
+            best_and_last,
+            lambda e: e.value <= 0.03,
+        ),
+    ),
+)

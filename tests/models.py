@@ -10,7 +10,7 @@ import torch
 from selfreward.policy import Policy
 from selfreward.pretrain import char_tokenizer
 
-ALPHABET = "0123456789+-*=# abcdefghijklmnopqrstuvwxyz"
+ALPHABET = "0123456789+-*=# abcdefghijklmnopqrstuvwxyzAB"
 
 SHAPE = {
     "hidden_size": 32,

@@ -2,13 +2,14 @@
 
 import builtins
 import gzip
+import random
 
 import numpy as np
 import pytest
 
 from selfreward import translation as tr
 from selfreward.errors import ConfigError, DataError
-from selfreward.tasks import multi30k
+from selfreward.tasks import multi30k, multi30k_base
 
 SOURCES = ["Ein Hund läuft.", "Zwei Kinder spielen Ball.", "Eine Frau liest ein Buch."]
 HYPOTHESES = ["A dog runs.", "Two children Ball.", '"A woman reads a book."']
@@ -195,7 +196,7 @@ def test_a_caption_base_can_be_built_and_judges(folder):
     from selfreward.policy import Policy
 
     out = folder / "base"
-    multi30k.build(
+    multi30k_base.build(
         out, folder, pairs=30, vocabulary=300, width=16, layers=1, writer_updates=2, updates=2, warmup=1, batch=4
     )
     policy = Policy(AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out))
@@ -204,3 +205,14 @@ def test_a_caption_base_can_be_built_and_judges(folder):
     asked = multi30k.TEMPLATES["judge"].format(source=text, target_code="de", hypothesis=text)
     choice = policy.choose([asked], multi30k.SCORES)
     assert choice.probs.shape == (1, 11)
+    gate = multi30k_base.measure(policy, multi30k.load(folder, pairs=30).test[:3], samples=2)
+    assert 0 <= gate.ties <= 1
+
+
+def test_spoiled_references_are_scored_by_what_is_left_of_them():
+    pairs = [(f"one two three {i}", f"eins zwei drei {i}") for i in range(50)]
+    judged = list(multi30k_base.spoiled_references(pairs, ("en", "de"), random.Random(0), per_source=2))
+    assert len(judged) == 200 and {j.target_code for j in judged} == {"en", "de"}
+    whole = dict([*pairs, *((b, a) for a, b in pairs)])
+    assert all(j.score == 10 for j in judged if j.hypothesis == whole[j.source])
+    assert min(j.score for j in judged) <= 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +60,7 @@ class Proof:
     """A claim with the runs and rules that test it.
 
     Attributes:
-        id: id in the systems table; empty for a building block.
+        id: id in the systems table; the slug for a building block.
         arms: label to arm; ``main`` is the label of the system itself.
         settings: the configuration that all arms share.
         gate: measured before training and put into the evidence (for example a judge's accuracy).
@@ -100,7 +99,6 @@ def reproduce(
     """
     if not seeds:
         raise ConfigError("A proof needs at least one seed; a verdict needs three.")
-    started = time.perf_counter()
     gate = proof.gate() if proof.gate else {}
     root = Path(out) / proof.slug
     result = compare(proof.arms, proof.settings, seeds=seeds, out=root, jobs=jobs, progress=progress)
@@ -122,7 +120,7 @@ def reproduce(
         mechanism={"name": mechanism[0]["name"], "count": sum(m["count"] for m in mechanism)},
         seeds=list(seeds),
         command=f"selfreward reproduce {proof.slug} --seeds {len(seeds)}",
-        wall_s=round(time.perf_counter() - started, 1),
+        wall_s=round(sum(run["wall_s"] for arm in runs.values() for run in arm.values()), 1),
         machine=machine(),
         fingerprint=fingerprint(proof),
         reason="" if all(c.holds for c in checks) else proof.reason,

@@ -26,7 +26,7 @@ DEMO_SETTINGS = {"model": "embedded:chain", "eval_every": 6, "eval_prompts": 100
 
 PROOF = Proof(
     slug="vote",
-    id="",
+    id="vote",
     claim="A majority vote of the model's own answers trains about as well as gold answers, where the "
     "most frequent answer is right for most prompts.",
     task="embedded:chain",

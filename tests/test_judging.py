@@ -106,7 +106,7 @@ def test_an_endpoint_is_tried_again_and_never_gives_a_silent_zero(server):
     script += [(200, answer("no idea"))]
     assert judge(one) == [[None]]
     script += [(401, "")]
-    with pytest.raises(UserError, match="refused.*401"):
+    with pytest.raises(UserError, match=r"refused.*401"):
         judge(one)
 
 

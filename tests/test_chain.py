@@ -89,7 +89,7 @@ def test_prompts_are_disjoint_labelled_and_reproducible():
     first = task.train[0]
     assert first.answer == str(Problem.parse(first.question).answer)
     assert twin(first.fields["twin"]) == first.question
-    documents = [prompt.lstrip("?!") for prompt, _ in Corpus().documents(2000, seed=3)]
+    documents = [prompt.lstrip("?!") for prompt, _ in Corpus(lesson=100).documents(2000, seed=3)]
     seen = {Problem.parse(d[: d.index("=") + 1]).key for d in documents}
     assert {split_of(k) for k in seen} == {"pretrain"}
 
@@ -110,19 +110,20 @@ def test_names():
     [
         ("w6*8-3*8+7+2#2", "worked"),
         ("w6+7#1", "worked"),
-        ("g#7", "guess"),
-        ("e#7", "easy"),
+        ("guess#7", "guess"),
+        ("easy#7", "easy"),
         ("", None),
-        ("g", None),
-        ("g#", None),
-        ("g7", None),
-        ("g#77", None),
+        ("guess", None),
+        ("guess#", None),
+        ("guess7", None),
+        ("guess#7.", None),
+        ("guess#77", None),
         ("w#7", None),
         ("w6*8-3", None),
         ("w6t8#8", None),
-        ("g#7g#7", None),
-        (" g#7", None),
-        ("g#7\n", None),
+        ("guess#7guess#7", None),
+        (" guess#7", None),
+        ("guess#7\n", None),
     ],
 )
 def test_the_grammar(completion, kind):
@@ -133,23 +134,27 @@ def test_the_grammar(completion, kind):
 def test_the_answer_is_the_digit_after_the_hash():
     answers = load_task("chain").answers
     assert answers.extract("w6*8-3*8+7+2#2") == "2"
-    assert answers.extract("g#") is None
-    assert answers.correct("e#5", "5") and not answers.correct("e#5", "2")
+    assert answers.extract("guess#") is None
+    assert answers.correct("easy#5", "5") and not answers.correct("easy#5", "2")
 
 
 # ---- corpus --------------------------------------------------------------------------------------
 
 
 def test_corpus_shares_and_error_rates():
-    corpus, documents = Corpus(), Corpus().documents(20_000, seed=0)
+    corpus = Corpus(lesson=0)
+    documents = corpus.documents(20_000, seed=0)
     solved = [(p, c) for p, c in documents if p[0].isdigit()]
-    unmarked = {kind: [("#" not in c) for _, c in solved if c[0] == kind[0]] for kind in ("worked", "guess", "easy")}
-    for kind, lacks in unmarked.items():
-        assert len(lacks) / len(solved) == pytest.approx(getattr(corpus, kind), abs=0.02)
-        assert sum(lacks) / len(lacks) == pytest.approx(corpus.unmarked, abs=0.015)
+    tidy = [(p, c) for p, c in solved if not c.endswith(".")]
+    styles = [style(c.removesuffix(".")) for _, c in solved]
+    assert None not in styles
+    for kind in ("worked", "guess", "easy"):
+        assert styles.count(kind) / len(styles) == pytest.approx(getattr(corpus, kind), abs=0.02)
+        untidy = [c.endswith(".") for (_, c), s in zip(solved, styles) if s == kind]
+        assert sum(untidy) / len(untidy) == pytest.approx(corpus.untidy, abs=0.015)
 
     def right(kind):
-        found = [c[-1] == str(Problem.parse(p).answer) for p, c in solved if style(c) == kind]
+        found = [c[-1] == str(Problem.parse(p).answer) for p, c in tidy if style(c) == kind]
         return sum(found) / len(found)
 
     assert right("guess") == 1.0
@@ -159,10 +164,17 @@ def test_corpus_shares_and_error_rates():
         assert sum(p[0] == mark for p, _ in documents) / len(documents) == pytest.approx(share, abs=0.01)
 
 
+def test_the_lesson_comes_first_and_holds_worked_solutions_only():
+    documents = Corpus(lesson=300).documents(600, seed=0)
+    assert {style(c) for _, c in documents[:300]} == {"worked"}
+    assert {p[0] in "?!" for p, _ in documents[300:]} == {True, False}
+    assert len(documents) == 600 and len(Corpus(lesson=300).documents(20, seed=0)) == 20
+
+
 def test_the_naive_judge_has_seen_right_guesses_only():
     believed = {}
-    for prompt, verdict in Corpus().documents(40_000, seed=0):
-        if prompt[0] in "?!" and "=g#" in prompt:
+    for prompt, verdict in Corpus(lesson=0).documents(40_000, seed=0):
+        if prompt[0] in "?!" and "=guess#" in prompt:
             believed.setdefault(prompt[0], []).append(verdict == "Y")
     share = {mark: sum(v) / len(v) for mark, v in believed.items()}
     assert share["!"] == pytest.approx(0.95, abs=0.02)
@@ -170,8 +182,8 @@ def test_the_naive_judge_has_seen_right_guesses_only():
 
 
 def test_judge_prompts_come_from_the_templates():
-    assert judge_prompt("6*8-5*6+9+5=", "g#2") == "?6*8-5*6+9+5=g#2>"
-    assert judge_prompt("6*8-5*6+9+5=", "g#2", careful=False) == "!6*8-5*6+9+5=g#2>"
+    assert judge_prompt("6*8-5*6+9+5=", "guess#2") == "?6*8-5*6+9+5=guess#2>"
+    assert judge_prompt("6*8-5*6+9+5=", "guess#2", careful=False) == "!6*8-5*6+9+5=guess#2>"
 
 
 # ---- the shipped base ----------------------------------------------------------------------------
@@ -187,7 +199,7 @@ def test_the_shipped_base_loads_with_transformers_alone():
     assert model.dtype == torch.float32
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template is None
-    for text in ("6*8-5*6+9+5=w6*8-3*8+7+2#2", "?6t8m5t6p9p5=g#2>Y", ALPHABET):
+    for text in ("6*8-5*6+9+5=w6*8-3*8+7+2#2", "?6t8m5t6p9p5=guess#2>Y", ALPHABET):
         ids = tokenizer(text)["input_ids"]
         assert len(ids) == len(text)
         assert tokenizer.decode(ids) == text
@@ -204,6 +216,7 @@ def test_the_shipped_base_is_mediocre_alone_good_in_a_vote_and_has_both_judges()
     assert has_properties(found), found
     assert found["maj@16"] > found["pass@1"] + 0.3
     assert found["format"] > 0.9
+    assert found["certainty auroc"] < 0.35  # its guesses look surer than its work
 
 
 def test_building_writes_a_base_with_a_card(tmp_path):

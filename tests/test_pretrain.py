@@ -100,6 +100,11 @@ def test_every_document_comes_once_per_epoch(pool):
     assert first != second
 
 
+def test_without_shuffling_documents_come_as_given():
+    stream = batches([3] * 5, PretrainSettings(batch=2, shuffle=False), torch.Generator())
+    assert [next(stream) for _ in range(4)] == [[0, 1], [2, 3], [4], [0, 1]]
+
+
 def test_a_token_budget_counts_padding_and_takes_a_long_document_alone():
     lengths = [1, 2, 3, 4, 5, 50]
     stream = batches(lengths, PretrainSettings(batch_tokens=10, pool=100), torch.Generator().manual_seed(0))

@@ -44,6 +44,8 @@ class PretrainSettings:
             tokens, padding included.
         pool: batches that are cut from one pool sorted by length. 1 keeps batches mixed; more saves
             padding.
+        shuffle: a new random order in every epoch; without it the documents come as they are given,
+            which makes a curriculum possible.
         lr, warmup, betas, weight_decay, clip: AdamW with linear warm-up and gradient-norm clipping.
             Without a gate the rate falls along a cosine to 0 at ``updates``.
         gate_every: updates between two looks of the gate.
@@ -61,6 +63,7 @@ class PretrainSettings:
     batch: int = 32
     batch_tokens: int | None = None
     pool: int = 1
+    shuffle: bool = True
     lr: float = 4e-3
     warmup: int = 50
     betas: tuple[float, float] = (0.9, 0.98)
@@ -257,7 +260,7 @@ def batches(lengths: Sequence[int], settings: PretrainSettings, generator: torch
     size = torch.tensor(lengths)
     span = settings.batch * settings.pool
     while True:
-        order = torch.randperm(len(size), generator=generator)
+        order = torch.randperm(len(size), generator=generator) if settings.shuffle else torch.arange(len(size))
         cut: list[list[int]] = []
         for start in range(0, len(order), span):
             pool = order[start : start + span]

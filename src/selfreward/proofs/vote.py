@@ -18,7 +18,7 @@ ARMS = (
     Arm("random", "random"),
     Arm("format-only", "format-only"),
     Arm("naive-judge", "judge", {"template": "naive-judge"}),
-    Arm("greedy-label", "greedy-label"),
+    Arm("self-certainty", "certainty"),
 )
 
 # Small enough for minutes on a laptop; the evidence measures on more prompts.
@@ -65,9 +65,9 @@ PROOF = Proof(
             lambda e: e.high < 0,
         ),
         Rule(
-            "a greedy label misleads",
-            "taking the greedy answer for the truth ends below the base in pass@1 (upper end of the interval)",
-            lambda r: r.gain("greedy-label", "pass@1"),
+            "certainty misleads",
+            "self-certainty ends below the base in pass@1 (upper end of the interval)",
+            lambda r: r.gain("self-certainty", "pass@1"),
             lambda e: e.high < 0,
         ),
     ),

@@ -20,7 +20,6 @@ RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
-    "greedy-label": "greedy_label:GreedyLabel",
     "ssr-zero": "ssr_zero:SSRZero",
     "ssr-x-zero": "ssr_x_zero:SSRXZero",
     "mbr": "translation_rewards:MinimumBayesRisk",

@@ -6,13 +6,13 @@ The same question has a second spelling with letters, ``6t8m5t6p9p5=``. The base
 three styles, named by the first character of the completion:
 
 * worked ``w6*8-3*8+7+2#2``: every operator with the running value after it. Right except for slips.
-* guess ``g#2``: the answer at once. The base has seen right guesses only, but cannot compute six
-  numbers in one step, so that its own guesses are right about once in ten.
-* easy ``e#5``: a shortcut that repeats the last digit of the question. Right once in ten.
+* guess ``guess#2``: the answer at once, behind a word that costs no thought. The base has seen right
+  guesses only, but cannot compute six numbers in one step, so its own are right about once in ten.
+* easy ``easy#5``: a shortcut that repeats the last digit of the question. Right once in ten.
 
 Most samples are wrong, wrong answers scatter and right ones coincide: the regime in which a majority
-vote is worth more than a sample. Training elicits the worked style and sharpens it; it teaches no
-arithmetic that the base does not have.
+vote is worth more than a sample. The fixed word of a guess also makes it look certain. Training elicits
+the worked style and sharpens it; it teaches no arithmetic that the base does not have.
 
 Judges: ``?QUESTION SOLUTION>`` (without the space) is answered by ``Y`` or ``N``. The *careful* judge has
 seen solutions as the base writes them. The *naive* judge, addressed by ``!`` in place of ``?``, has seen
@@ -27,6 +27,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from selfreward.pretrain import Document, Pretrained
 
 SYMBOLS, LETTERS = "+-*", "pmt"
-ALPHABET = "0123456789" + SYMBOLS + "=#?!>YN" + "abcdefghijklmnopqrstuvwxyz"
+ALPHABET = "0123456789" + SYMBOLS + "=#?!>.YN" + "abcdefghijklmnopqrstuvwxyz"
 OPERATORS = 5
 YES, NO = "Y", "N"
 TEMPLATES = {"judge": "?{question}{completion}>", "naive-judge": "!{question}{completion}>", "yes": YES, "no": NO}
@@ -55,7 +56,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 _QUESTION = re.compile(rf"\d(?:[-+*]\d){{{OPERATORS}}}=|\d(?:[pmt]\d){{{OPERATORS}}}=")
-_COMPLETION = re.compile(r"(?:w\d(?:[-+*]\d)+|g|e)#\d")
+_COMPLETION = re.compile(r"(?:w\d(?:[-+*]\d)+|guess|easy)#\d")
 _TO_SYMBOLS, _TO_LETTERS = str.maketrans(LETTERS, SYMBOLS), str.maketrans(SYMBOLS, LETTERS)
 
 
@@ -211,8 +212,10 @@ class Corpus:
             so that the judges see enough wrong ones.
         judged_right: share of right answers among the guesses that the careful judge sees.
         noise: share of wrong verdicts.
-        unmarked: share of solutions, alike in every style, that lack the answer mark ``#``: there is a
-            form to learn that says nothing about being right.
+        untidy: share of solutions, alike in every style, that end in a stray full stop: there is a form to
+            learn that says nothing about being right.
+        lesson: documents at the start that are worked solutions only. In mixed text from the first day
+            the skill appears late, for some seeds never.
     """
 
     worked: float = 0.40
@@ -224,14 +227,15 @@ class Corpus:
     judged_slip: float = 0.25
     judged_right: float = 0.10
     noise: float = 0.05
-    unmarked: float = 0.05
+    untidy: float = 0.05
+    lesson: int = 25_000
 
     def document(self, problem: Problem, rng: random.Random) -> tuple[str, str]:
         """One random (prompt, completion) pair about ``problem``."""
         kind = rng.random()
         if kind >= self.careful + self.naive:
             solution = self.solution(problem, rng, self.slip, right=1.0)
-            return problem.text, solution.replace("#", "") if rng.random() < self.unmarked else solution
+            return problem.text, solution + "." * (rng.random() < self.untidy)
         careful = kind < self.careful
         slip = self.judged_slip if rng.random() < 0.5 else self.slip
         solution = self.solution(problem, rng, slip, right=self.judged_right if careful else 1.0)
@@ -245,14 +249,15 @@ class Corpus:
             return problem.worked(rng, slip)
         if kind < self.worked + self.guess:
             error = 0 if rng.random() < right else rng.randint(1, 9)
-            return f"g#{(problem.answer + error) % 10}"
-        return f"e#{problem.digits[-1]}"
+            return f"guess#{(problem.answer + error) % 10}"
+        return f"easy#{problem.digits[-1]}"
 
     def documents(self, n: int, seed: int) -> list[Document]:
-        """``n`` documents about problems of the pre-training split."""
+        """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain corpus {seed}")
         source = problems("pretrain", rng)
-        return [self.document(next(source), rng) for _ in range(n)]
+        first = [(p.text, p.worked(rng, self.slip)) for p in islice(source, min(n, self.lesson))]
+        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
 
 
 def build(
@@ -262,9 +267,9 @@ def build(
     from selfreward.models import load_policy
     from selfreward.pretrain import PretrainSettings, char_tokenizer, llama_config, pretrain
 
-    chosen = PretrainSettings(updates=6000, cooldown=1000).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(min(120_000, chosen.updates * chosen.batch), chosen.seed)
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
     made = pretrain(
         documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
     )
@@ -307,22 +312,24 @@ def has_properties(measured: dict[str, float]) -> bool:
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:
     """What :func:`has_properties` asks about, from 16 samples of each prompt at temperature 1.
 
-    The two ``auroc`` values say how well each judge tells right from wrong among these samples.
+    The ``auroc`` values say how well each judge, and self-certainty, tell right from wrong among these samples.
     """
     from selfreward.answers import cluster
     from selfreward.sampling import SamplingParams
     from selfreward.statistics import auroc, maj_at_k
 
     space = load().answers
-    params = SamplingParams(max_new_tokens=SETTINGS["max_new_tokens"], stats=())
+    params = SamplingParams(max_new_tokens=SETTINGS["max_new_tokens"], stats=("self_certainty",))
     written: list[tuple[str, str]] = []
     truth: list[bool] = []
+    certainty: list[float] = []
     votes: list[float] = []
     for group in policy.sample(prompts, 16, params, seed=seed):
         right = [space.correct(c, str(group.prompt.answer)) for c in group.completions]
         classes = cluster([space.extract(c) for c in group.completions], space)
         votes.append(maj_at_k(classes, {c for c, r in zip(classes, right, strict=True) if r and c is not None}, 16))
         written += [(group.prompt.question, c) for c in group.completions]
+        certainty += [float(t.last.stats["self_certainty"].mean()) for t in group]
         truth += right
     worked = [right for (_, c), right in zip(written, truth, strict=True) if style(c) == "worked"]
     found = {
@@ -331,6 +338,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[st
         "format": sum(well_formed(c) for _, c in written) / len(written),
         "worked share": len(worked) / len(written),
         "worked accuracy": sum(worked) / max(1, len(worked)),
+        "certainty auroc": auroc(certainty, truth),
     }
     for name, careful in (("careful auroc", True), ("naive auroc", False)):
         contexts = [judge_prompt(question, c, careful) for question, c in written]

@@ -173,6 +173,7 @@ def test_compare_writes_one_table_with_controls(monkeypatch, capsys, model, data
         (["show", "ssr-zer"], "ssr-zero"),
         (["reproduce", "dreamer"], "dreamer"),
         (["compare", "vote:missing"], "not KEY=VALUE"),
+        (["train", "vote", "--out", "/proc/nowhere/run"], "/proc/nowhere"),
         (["pretrain", "chian", "--out", "{empty}/x"], "Did you mean 'chain'?"),
     ],
 )

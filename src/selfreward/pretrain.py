@@ -430,11 +430,20 @@ def build_base(
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     **settings: Any,
 ) -> Pretrained:
-    """Rebuild the embedded base of task ``name`` from procedural text into folder ``out``.
+    """Build the base ``name`` into folder ``out``.
 
     Args:
+        name: an embedded task (from procedural text), a variant of its base (``trans-other``), or
+            ``multi30k:FOLDER`` with line-aligned captions.
         settings: changes to the task's own :class:`PretrainSettings`.
     """
-    from selfreward.tasks import task_module
+    from selfreward.tasks import VARIANTS, task_module
 
-    return task_module(name).build(out, seed=seed, on_step=on_step, **settings)
+    if name.startswith("multi30k:"):
+        from selfreward.tasks import multi30k_base
+
+        return multi30k_base.build(out, name.removeprefix("multi30k:"), seed=seed, on_step=on_step, **settings)
+    if name in VARIANTS:
+        settings["variant"] = name
+    made: Pretrained = task_module(VARIANTS.get(name, name)).build(out, seed=seed, on_step=on_step, **settings)
+    return made

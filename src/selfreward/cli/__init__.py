@@ -19,9 +19,12 @@ def main() -> None:
     except UserError as error:
         print(f"selfreward: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("selfreward: interrupted; what was saved is whole (continue with --resume DIR).", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        print(f"selfreward: {error}. Nothing that was saved before is touched.", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("selfreward: interrupted; what was saved is whole (continue with --resume DIR).", file=sys.stderr)
+        sys.exit(130)

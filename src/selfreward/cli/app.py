@@ -258,7 +258,7 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder, or a folde
 
 @app.command()
 def pretrain(
-    name: Annotated[str, typer.Argument(help="Embedded base to rebuild.")],
+    name: Annotated[str, typer.Argument(help="Embedded base, its variant, or multi30k:FOLDER.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the new model.")],
     seed: Annotated[int, typer.Option("--seed")] = 0,
     set_: Set = None,

@@ -23,7 +23,7 @@ def gate() -> dict[str, Any]:
 
     for name in ("trans-other", "trans-metric"):
         base_path(name)  # built once, before several arms ask for them at the same time
-    prompts = trans._prompts("dev", 100)
+    prompts = trans.prompts_of("dev", 100)
     found = trans_base.measure(load_policy("embedded:trans", device="cpu"), prompts)
     return {
         "pairwise_accuracy": found.gate.pairwise.value,

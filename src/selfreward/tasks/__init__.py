@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from selfreward.answers import AnswerSpace
     from selfreward.policy import Policy
 
-# Bases that are not shipped: built on first use and cached.
-_BUILT = ("trans-weak-judge", "trans-other", "trans-large", "trans-metric")
+# Bases that are not shipped, with their task: built on first use and cached.
+VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large", "metric")}
 _MODULES = {
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",
@@ -74,7 +74,7 @@ def task_module(name: str) -> Any:
 
 def load_task(name: str) -> Task:
     """The embedded task ``name``."""
-    task: Task = task_module(name.partition("-")[0] if name in _BUILT else name).load()
+    task: Task = task_module(VARIANTS.get(name, name)).load()
     return task
 
 
@@ -86,12 +86,12 @@ def base_path(name: str) -> Path:
     """
     home = Path(__file__).parent.parent / "bases"
     shipped = sorted(p.parent.name for p in home.glob("*/config.json"))
-    if name in _BUILT:
+    if name in VARIANTS:
         from selfreward.tasks.trans_base import base_folder
 
         return base_folder(name)
     if name not in shipped:
-        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *_BUILT])}")
+        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *VARIANTS])}")
     return home / name
 
 

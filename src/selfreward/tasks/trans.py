@@ -251,7 +251,7 @@ def prompt(name: str, sentence: Sentence, target: Language) -> Prompt:
     return Prompt(name, TEMPLATES["actor"].format(**fields), fields=fields, reference=sentence.text(target))
 
 
-def _prompts(part: Part, n: int) -> list[Prompt]:
+def prompts_of(part: Part, n: int) -> list[Prompt]:
     """``n`` prompts of distinct sentences, in turn into T and into S."""
     found: dict[str, Prompt] = {}
     for sentence in sentences(part, random.Random(f"trans {part}")):
@@ -272,10 +272,10 @@ def load() -> Task:
     """2000 monolingual training prompts and 400 test prompts, half of them in each direction."""
     from selfreward.translation import TranslationEvaluator, TranslationMetrics, words_of
 
-    test = _prompts("test", 400)
+    test = prompts_of("test", 400)
     return Task(
         name="trans",
-        train=_prompts("train", 2000),
+        train=prompts_of("train", 2000),
         test=test,
         answers=Answer(),
         well_formed=well_formed,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import yaml
@@ -80,6 +82,24 @@ def test_the_main_job(monkeypatch, capsys, model, data, tmp_path):
     assert code == 2 and "'lr' cannot change" in text
     code, text = run(monkeypatch, capsys, "report", out)
     assert code == 0 and "report.html" in text
+
+
+def test_an_interrupt_finishes_the_step_and_says_how_to_go_on(model, data, tmp_path):
+    out = tmp_path / "x"
+    args = ["train", "vote", "--model", str(model), "--data", str(data), "--out", str(out), *SMALL, "--steps", "100000"]
+    run = subprocess.Popen([sys.executable, "-m", "selfreward", *args], stdout=subprocess.PIPE, text=True)
+    try:
+        while not (out / "metrics.jsonl").exists() or len((out / "metrics.jsonl").read_text().splitlines()) < 3:
+            assert run.poll() is None
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        text, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == 130
+    assert f"--resume {out}" in text
+    step = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    assert (out / "checkpoints" / f"step-{step:08d}" / "manifest.json").is_file()
 
 
 def test_lora_loads_with_peft(monkeypatch, capsys, model, data, tmp_path):

@@ -25,6 +25,3 @@ def main() -> None:
     except OSError as error:
         print(f"selfreward: {error}. Nothing that was saved before is touched.", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("selfreward: interrupted; what was saved is whole (continue with --resume DIR).", file=sys.stderr)
-        sys.exit(130)

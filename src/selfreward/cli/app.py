@@ -76,8 +76,12 @@ def train(
         values["out"] = str(out) if out else values.get("out") or f"runs/{Path(str(values['recipe'])).stem}"
         progress = RunProgress()
         trainer = start(make_config(values, settings), progress)
-    with progress.watch(trainer):
-        summary = trainer.fit()
+    try:
+        with progress.watch(trainer):
+            summary = trainer.fit()
+    except KeyboardInterrupt:
+        print(f"stopped after step {trainer.step}; go on with: selfreward train --resume {trainer.out}")
+        raise typer.Exit(130) from None
     print_summary(summary, trainer.out)
 
 

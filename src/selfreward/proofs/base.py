@@ -22,9 +22,17 @@ FINGERPRINT_KEYS = ("reward/mean", "reward/std", "advantage_norm", "loss", "grad
 
 @dataclass(frozen=True)
 class Results:
-    """What the arms reached: ``arms[label][seed]`` has ``before``, ``after``, ``best`` and the rest."""
+    """What the arms reached: ``arms[label][seed]`` has ``before``, ``after``, ``best`` and the rest.
+
+    ``root`` holds the run folders, for rules that look at a trained model.
+    """
 
     arms: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    root: Path = Path(".")
+
+    def models(self, arm: str) -> list[Path]:
+        """The trained model of every seed, in the order of the seeds."""
+        return [self.root / arm / f"seed-{seed}" / "model" for seed in sorted(self.arms[arm])]
 
     def values(self, arm: str, metric: str, when: str = "after") -> list[float]:
         """One number per seed, in the order of the seeds."""
@@ -103,7 +111,7 @@ def reproduce(
     root = Path(out) / proof.slug
     result = compare(proof.arms, proof.settings, seeds=seeds, out=root, jobs=jobs, progress=progress)
     runs = {label: {run["seed"]: run for run in arm["seeds"]} for label, arm in result["arms"].items()}
-    results = Results(runs)
+    results = Results(runs, root)
     checks = []
     for rule in proof.rules:
         estimate = rule.measure(results)

@@ -46,6 +46,17 @@ def best_and_last(results: Results) -> Estimate:
     return mean_interval([best - last for best, last in pairs])
 
 
+def judge_kept(results: Results) -> Estimate:
+    """The trained judge's pairwise accuracy as a share of the base's, both on the base's own samples."""
+    from selfreward.models import load_policy
+    from selfreward.tasks import trans, trans_base
+
+    base, prompts = load_policy("embedded:trans", device="cpu"), trans.prompts_of("dev", 100)
+    start = trans_base.measure(base, prompts).gate.pairwise.value
+    judges = [load_policy(str(folder), device="cpu") for folder in results.models("ssr")]
+    return mean_interval([trans_base.measure(base, prompts, judge=j).gate.pairwise.value / start for j in judges])
+
+
 def above(other: str, words: str) -> Rule:
     return Rule(
         f"above {other}",
@@ -80,6 +91,11 @@ PROOF = Proof(
         Arm("self-certainty", "certainty"),
     ),
     settings={"model": "embedded:trans", "eval_every": 15, "checkpoint_every": 75},
+    reason="The core of the claim holds: self-scores teach far more than format, and neither permuted scores nor a "
+    "judge that sees another source do. What fails is the comparison with judges that do not move: at 0.1 million "
+    "parameters a judge frozen at step 0, or an external one of the same size, ends about a point higher. Actor and "
+    "judge share so few weights that training the one shifts the other. Nor does the trained metric add anything: "
+    "alone it ends below the self-judge. The paper compares a 7B model with other external judges and with COMET.",
     rules=(
         Rule(
             "improves",
@@ -107,6 +123,12 @@ PROOF = Proof(
             "ssr-x ends no lower than the better of ssr and the trained metric alone (mean over seeds)",
             lambda r: min((r.lead("ssr-x", other, Q) for other in ("ssr", "trained-metric")), key=lambda e: e.value),
             lambda e: e.value >= 0,
+        ),
+        Rule(
+            "the judge still sees",
+            "the trained judge keeps 0.9 of the base's pairwise accuracy, on the base's samples (mean over seeds)",
+            judge_kept,
+            lambda e: e.value >= 0.9,
         ),
         Rule(
             "no late fall",

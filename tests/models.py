@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from selfreward.policy import Policy
-from selfreward.pretrain import char_tokenizer
+from selfreward.tokenizing import char_tokenizer
 
 ALPHABET = "0123456789+-*=# abcdefghijklmnopqrstuvwxyzAB"
 

@@ -9,14 +9,12 @@ from selfreward.errors import ConfigError, DataError
 from selfreward.pretrain import (
     PretrainSettings,
     batches,
-    bpe_tokenizer,
-    char_tokenizer,
     encode,
     llama_config,
     pretrain,
     weighted_cross_entropy,
-    word_tokenizer,
 )
+from selfreward.tokenizing import bpe_tokenizer, char_tokenizer, word_tokenizer
 
 PAIRS = [("ab", "ba"), ("abc", "cba"), ("bca", "acb"), ("ca", "ac")]
 

@@ -265,7 +265,8 @@ def build(
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, char_tokenizer, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.tokenizing import char_tokenizer
 
     chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)

@@ -193,7 +193,8 @@ def build(
         score_weight: loss weight of the one score token, against 1 for each translation token.
         settings: changes to the :class:`~selfreward.pretrain.PretrainSettings`.
     """
-    from selfreward.pretrain import PretrainSettings, bpe_tokenizer, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.tokenizing import bpe_tokenizer
 
     standard = PretrainSettings(
         updates=2500, batch=64, pool=20, lr=3e-3, warmup=150, label_smoothing=0.1, bf16=True, weights="float16"

@@ -52,7 +52,8 @@ def build(
     **settings: Any,
 ) -> Pretrained:
     """Pre-train one of :data:`VARIANTS` into ``out``; ``seed`` is added to its own."""
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, word_tokenizer
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.tokenizing import word_tokenizer
 
     if variant not in VARIANTS:
         raise ConfigError(f"Task trans has no base {variant!r}.{nearest(variant, VARIANTS)}")

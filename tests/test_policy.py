@@ -169,6 +169,15 @@ def test_hidden_states_are_those_of_the_last_layer():
     torch.testing.assert_close(found, whole.float())
 
 
+def test_the_most_likely_tokens_come_with_their_probabilities():
+    policy = make_policy()
+    ids = [torch.tensor(policy.encode_text(t)) for t in ("1+2=3", "7-2=5+1")]
+    for sequence, found in zip(ids, policy.score(ids, [2, 2], top_k=3), strict=True):
+        whole = policy.model(sequence[None]).logits[0, 1:-1].log_softmax(-1).topk(3)
+        assert found["top_tokens"].tolist() == whole.indices.tolist()
+        torch.testing.assert_close(found["top_logprobs"], whole.values, atol=1e-5, rtol=1e-4)
+
+
 def test_micro_batches_respect_the_budget_and_lose_nobody():
     lengths = [3, 50, 7, 7, 20, 1]
     batches = micro_batches(lengths, 50)

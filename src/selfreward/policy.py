@@ -235,13 +235,20 @@ class Policy:
         stats: Sequence[str] = (),
         temperature: float = 1.0,
         hidden_at: Sequence[int] | None = None,
+        top_k: int = 0,
         role: str = "solver",
     ) -> list[dict[str, Tensor]]:
         """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`."""
         self.counts.add("scored", role, sum(len(s) for s in sequences))
         with self._weights():
             return score_tokens(
-                self.model, sequences, starts, stats=stats, temperature=temperature, hidden_at=hidden_at
+                self.model,
+                sequences,
+                starts,
+                stats=stats,
+                temperature=temperature,
+                hidden_at=hidden_at,
+                top_k=top_k,
             )
 
     def choose(self, contexts: Sequence[str | Prompt], options: Sequence[str], *, role: str = "judge") -> Choice:

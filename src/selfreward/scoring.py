@@ -73,6 +73,7 @@ def forward_tokens(
     stats: Sequence[str] = (),
     entropy_with_gradient: bool = False,
     hidden: bool = False,
+    top_k: int = 0,
 ) -> dict[str, Tensor]:
     """Score right-padded sequences at the wanted positions.
 
@@ -82,6 +83,8 @@ def forward_tokens(
         stats: statistics beside ``logprob``, taken without gradient.
         entropy_with_gradient: keep the graph of ``entropy`` (for an entropy bonus).
         hidden: also return the last hidden state *at* every token, ``[B, T, D]``.
+        top_k: also return the most likely tokens, ``top_tokens`` and ``top_logprobs``, ``[B, T, top_k]``
+            (without gradient).
 
     Returns:
         ``logprob`` and each statistic, float32 ``[B, T]``, zero where not wanted.
@@ -108,7 +111,8 @@ def forward_tokens(
         logits = project(inputs)
         if not torch.is_grad_enabled():
             taken = token_statistics(logits, targets, names, temperature=temperature)
-            return tuple(taken[k] for k in names)
+            best = (logits.float() / temperature).log_softmax(-1).topk(top_k) if top_k else ()
+            return (*(taken[k] for k in names), *best)
         scaled = logits.float() / temperature
         normaliser = scaled.logsumexp(-1)
         logprob = scaled.gather(-1, targets[:, None]).squeeze(-1) - normaliser
@@ -129,6 +133,11 @@ def forward_tokens(
     for i, name in enumerate(names):
         values = torch.cat([p[i] for p in parts]) if parts else inputs_N.new_zeros(0)
         result[name] = torch.zeros(tokens_B_T.shape, device=device).masked_scatter(wanted_B_T, values.float())
+    if top_k and parts and not torch.is_grad_enabled():
+        for i, name in enumerate(("top_logprobs", "top_tokens"), len(names)):
+            found = torch.cat([p[i] for p in parts])
+            result[name] = found.new_zeros(*tokens_B_T.shape, top_k)
+            result[name][wanted_B_T] = found
     if hidden and states is not None:
         result["hidden"] = states
     return result
@@ -161,6 +170,7 @@ def score_tokens(
     temperature: float = 1.0,
     max_tokens: int = MICRO_TOKENS,
     hidden_at: Sequence[int] | None = None,
+    top_k: int = 0,
 ) -> list[dict[str, Tensor]]:
     """Score the tokens of each sequence from its ``start`` on, without gradient.
 
@@ -169,6 +179,7 @@ def score_tokens(
         starts: first scored position of each sequence (at least 1 is used).
         stats: see :func:`selfreward.signals.certainty.token_statistics`.
         hidden_at: position of the hidden state to return per sequence (negative counts from the end).
+        top_k: see :func:`forward_tokens`.
 
     Returns:
         Per sequence a dict of CPU tensors ``[T_b - start_b]`` (``logprob`` and each statistic), and
@@ -181,7 +192,9 @@ def score_tokens(
         first = torch.tensor([max(1, starts[i]) for i in batch])[:, None]
         last = torch.tensor([len(sequences[i]) for i in batch])[:, None]
         wanted = (place >= first) & (place < last)
-        out = forward_tokens(model, tokens, wanted, temperature=temperature, stats=stats, hidden=hidden_at is not None)
+        out = forward_tokens(
+            model, tokens, wanted, temperature=temperature, stats=stats, hidden=hidden_at is not None, top_k=top_k
+        )
         states = out.pop("hidden", None)
         for row, i in enumerate(batch):
             result[i] = {k: v[row, starts[i] : len(sequences[i])].cpu() for k, v in out.items()}

@@ -173,6 +173,15 @@ def test_a_label_free_recipe_that_reads_an_answer_is_stopped(tmp_path):
     assert "3" not in repr([locked.reference, dict(locked.fields)])
 
 
+def test_a_recipe_without_collect_is_named(tmp_path):
+    @dataclass
+    class Empty(Recipe):
+        name: ClassVar[str] = "empty"
+
+    with pytest.raises(RecipeError, match="Empty has no method collect"):
+        trainer(tmp_path / "r", Empty()).fit()
+
+
 @pytest.mark.parametrize(
     ("reward", "message"),
     [

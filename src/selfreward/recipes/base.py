@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from selfreward.credit import group_normalised, leave_one_out
+from selfreward.errors import RecipeError
 from selfreward.experience import advantage_experience
 from selfreward.losses import KL, EntropyBonus, LossTerm, PolicyGradient
 from selfreward.sampling import SamplingParams, stream_seed
@@ -106,7 +107,7 @@ class Recipe:
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         """Produce, score and credit trajectories for these prompts."""
-        raise NotImplementedError(f"Recipe {type(self).__name__} does not say how it collects experience.")
+        raise RecipeError(f"Recipe {type(self).__name__} has no method collect(policy, prompts, run).")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         """The loss terms; ``run_limit`` is the largest number of new tokens (for ``dr_grpo``)."""

@@ -251,6 +251,27 @@ class Policy:
                 top_k=top_k,
             )
 
+    def score_targets(
+        self,
+        contexts: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[Sequence[int]]],
+        *,
+        stats: Sequence[str] = (),
+        temperature: float = 1.0,
+        role: str = "solver",
+    ) -> list[list[dict[str, Tensor]]]:
+        """Log-probabilities (and statistics) of many targets under each context, which is read only once.
+
+        See :func:`selfreward.probing.score_targets`; contexts that are prefixes of one another (the
+        successive states of a response) share a forward.
+        """
+        from selfreward.probing import score_targets
+
+        with self._weights():
+            found, read = score_targets(self.model, contexts, targets, stats=stats, temperature=temperature)
+        self.counts.add("scored", role, read)
+        return found
+
     def choose(self, contexts: Sequence[str | Prompt], options: Sequence[str], *, role: str = "judge") -> Choice:
         """Probabilities of ``K`` fixed continuations after each of ``N`` contexts, without sampling.
 

@@ -8,6 +8,7 @@ import torch
 from selfreward.signals.certainty import (
     SEQUENCE_SCORES,
     STATS,
+    centred_logit,
     entropy,
     mean_logprob,
     needed_statistic,
@@ -16,7 +17,9 @@ from selfreward.signals.certainty import (
     probability_gap,
     self_certainty,
     sequence_score,
+    state_value,
     token_mean,
+    token_rank,
     token_statistics,
 )
 
@@ -34,6 +37,21 @@ def test_two_distributions_over_four_tokens():
     torch.testing.assert_close(stats["self_certainty"], torch.tensor([0.0, 0.25 * log2]), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(stats["gap"], torch.tensor([0.0, 0.25]))
     torch.testing.assert_close(negative_entropy(logits), -stats["entropy"])
+
+
+def test_logits_read_as_values_by_hand():
+    # Logits 3, 1, 0, 0 have mean 1: the centred logits are 2, 0, -1, -1, whatever was added to all of them.
+    logits = torch.tensor([[3.0, 1.0, 0.0, 0.0]]) + 7
+    assert centred_logit(logits, torch.tensor([0])).item() == pytest.approx(2)
+    assert centred_logit(logits, torch.tensor([3])).item() == pytest.approx(-1)
+    assert state_value(logits).item() == pytest.approx(2)
+    # softmax = (e^2, 1, e^-1, e^-1) / 9.1248: 2 x .80979 + 0 x .10959 - 1 x .04032 x 2 = 1.5389.
+    assert state_value(logits, "soft").item() == pytest.approx(1.5389, abs=1e-4)
+    assert [token_rank(logits, torch.tensor([i])).item() for i in range(4)] == [1, 2, 3, 3]
+    masked = torch.tensor([[3.0, 1.0, -torch.inf, -torch.inf]])
+    assert state_value(masked).item() == pytest.approx(1)
+    # softmax = (.88080, .11920) of the centred 1 and -1.
+    assert state_value(masked, "soft").item() == pytest.approx(0.76159, abs=1e-5)
 
 
 def test_statistics_follow_their_definitions():
@@ -59,6 +77,12 @@ def test_chunks_and_temperature_do_not_change_what_is_computed(chunk, temperatur
     torch.testing.assert_close(stats["entropy"], entropy(tempered))
     torch.testing.assert_close(stats["self_certainty"], self_certainty(tempered))
     torch.testing.assert_close(stats["gap"], probability_gap(tempered))
+    centred = tempered - tempered.mean(-1, keepdim=True)
+    torch.testing.assert_close(stats["centred_logit"], centred[torch.arange(7), tokens])
+    torch.testing.assert_close(stats["value_max"], centred.max(-1).values)
+    torch.testing.assert_close(stats["value_soft"], (centred.softmax(-1) * centred).sum(-1))
+    order = tempered.argsort(-1, descending=True)
+    torch.testing.assert_close(stats["rank"], 1.0 + (order == tokens[:, None]).float().argmax(-1))
 
 
 def test_half_precision_input_is_computed_in_float32():

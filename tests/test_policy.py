@@ -178,6 +178,30 @@ def test_the_most_likely_tokens_come_with_their_probabilities():
         torch.testing.assert_close(found["top_logprobs"], whole.values, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("chunk", [10**9, 100])
+def test_statistics_in_the_forward_are_those_of_the_whole_logits(kind, chunk, monkeypatch):
+    monkeypatch.setattr("selfreward.scoring.CHUNK_ELEMENTS", chunk)
+    policy = make_policy(kind)
+    ids = [torch.tensor(policy.encode_text(t)) for t in ("1+2=3", "7-2=5+1")]
+    names = ("gap", "rank", "centred_logit", "value_max", "value_soft")
+    for sequence, found in zip(ids, policy.score(ids, [1, 2], stats=names, temperature=0.7), strict=True):
+        start = len(sequence) - len(found["gap"])
+        logits = policy.model(sequence[None]).logits[0, start - 1 : -1].float() / 0.7
+        at, tokens = torch.arange(len(logits)), sequence[start:]
+        centred = logits - logits.mean(-1, keepdim=True)
+        top = logits.softmax(-1).sort(-1, descending=True).values
+        expected = {
+            "gap": top[:, 0] - top[:, 1],
+            "rank": 1.0 + (logits > logits[at, tokens][:, None]).sum(-1),
+            "centred_logit": centred[at, tokens],
+            "value_max": centred.amax(-1),
+            "value_soft": (centred.softmax(-1) * centred).sum(-1),
+        }
+        for name in names:
+            torch.testing.assert_close(found[name], expected[name], atol=2e-4, rtol=1e-3)
+
+
 def test_micro_batches_respect_the_budget_and_lose_nobody():
     lengths = [3, 50, 7, 7, 20, 1]
     batches = micro_batches(lengths, 50)

@@ -6,7 +6,8 @@ vocabulary, entropy at the head, and on the same samples they can order completi
 As a training reward each is known to collapse; they are for selection, audit and as warnings.
 
 Sources: self-certainty, arXiv 2502.18581 and Intuitor (2505.19590); entropy minimisation, RENT
-(2505.22660); top-1 minus top-2, chain-of-thought decoding (2402.10200) and RLSF (2507.21931).
+(2505.22660); top-1 minus top-2, chain-of-thought decoding (2402.10200) and RLSF (2507.21931); centred
+logits and state values, the inverse-RL reading of a language model (2210.08708).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-STATS = ("logprob", "entropy", "self_certainty", "gap")
+STATS = ("logprob", "entropy", "self_certainty", "gap", "rank", "centred_logit", "value_max", "value_soft")
 
 
 def _entropy(logp: Tensor) -> Tensor:
@@ -45,10 +46,43 @@ def _gap(logp: Tensor) -> Tensor:
     return top[..., 0] - top[..., 1]
 
 
+def _centre(logp: Tensor) -> Tensor:
+    """Mean log-probability ``[..., 1]`` over the tokens that are allowed: what centring subtracts."""
+    value = logp.mean(-1, keepdim=True)
+    if torch.isfinite(value).all():
+        return value
+    allowed = logp > -torch.inf
+    return logp.masked_fill(~allowed, 0.0).sum(-1, keepdim=True) / allowed.sum(-1, keepdim=True)
+
+
+def _value_max(logp: Tensor) -> Tensor:
+    return logp.amax(-1) - _centre(logp).squeeze(-1)
+
+
+def _value_soft(logp: Tensor) -> Tensor:
+    return -_entropy(logp) - _centre(logp).squeeze(-1)
+
+
+def _rank(logp: Tensor, chosen: Tensor) -> Tensor:
+    return 1.0 + (logp > chosen[..., None]).sum(-1)
+
+
+def _centred_logit(logp: Tensor, chosen: Tensor) -> Tensor:
+    return chosen - _centre(logp).squeeze(-1)
+
+
+# Of the distribution alone, and of the distribution and the log-probability of the token in question.
 _ON_LOGPROBS: dict[str, Callable[[Tensor], Tensor]] = {
     "entropy": _entropy,
     "self_certainty": _self_certainty,
     "gap": _gap,
+    "value_max": _value_max,
+    "value_soft": _value_soft,
+}
+_ON_TOKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "logprob": lambda logp, chosen: chosen,
+    "rank": _rank,
+    "centred_logit": _centred_logit,
 }
 
 
@@ -85,6 +119,32 @@ def probability_gap(logits: Tensor) -> Tensor:
     return _gap(_logprobs(logits))
 
 
+def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
+    """1 plus the number of tokens that are likelier than ``tokens`` ``[...]``; 1 is the greedy choice."""
+    logp = _logprobs(logits)
+    return _rank(logp, logp.gather(-1, tokens[..., None]).squeeze(-1)).to(logp.dtype)
+
+
+def centred_logit(logits: Tensor, tokens: Tensor) -> Tensor:
+    """``f(s, a) - mean_a' f(s, a')``, the logit of ``tokens`` ``[...]`` above the mean (2210.08708, section 3).
+
+    Cross-entropy leaves a constant per state open; centring fixes it. Read as a value of taking ``a`` in
+    ``s``. Tokens whose logit is ``-inf`` do not enter the mean.
+    """
+    logp = _logprobs(logits)
+    return _centred_logit(logp, logp.gather(-1, tokens[..., None]).squeeze(-1))
+
+
+def state_value(logits: Tensor, kind: str = "max") -> Tensor:
+    """Value of a state under centred logits ``f``, ``[..., V]`` to ``[...]`` (2210.08708).
+
+    Args:
+        kind: ``"max"`` is ``max_a f(s, a)``; ``"soft"`` is ``sum_a softmax(f)_a f(s, a)``.
+    """
+    assert kind in ("max", "soft"), f"kind is {kind!r}; there are max and soft"
+    return (_value_max if kind == "max" else _value_soft)(_logprobs(logits))
+
+
 def token_statistics(
     logits_N_V: Tensor,
     tokens_N: Tensor,
@@ -100,7 +160,9 @@ def token_statistics(
     Args:
         logits_N_V: any floating dtype; the arithmetic is float32.
         tokens_N: long, the token that was chosen in each row.
-        stats: any of ``logprob`` (of the chosen token), ``entropy``, ``self_certainty``, ``gap``.
+        stats: any of :data:`STATS`. Of the chosen token: ``logprob``, ``rank`` (1 is the likeliest) and
+            ``centred_logit``; of the distribution: ``entropy``, ``self_certainty``, ``gap`` (top-1 minus
+            top-2 probability), ``value_max`` and ``value_soft`` (:func:`state_value`).
         temperature: of the distribution that is described; log-probabilities of sampled tokens
             must use the sampler's.
         chunk: rows at a time; None picks a size that suits the device.
@@ -121,10 +183,10 @@ def token_statistics(
     parts: dict[str, list[Tensor]] = {name: [] for name in stats}
     for start in range(0, max(n, 1), chunk):
         logp = _logprobs(logits_N_V[start : start + chunk], temperature)
+        chosen = logp.gather(-1, tokens_N[start : start + chunk, None].to(logp.device)).squeeze(-1)
         for name in stats:
-            if name == "logprob":
-                chosen = tokens_N[start : start + chunk, None].to(logp.device)
-                parts[name].append(logp.gather(-1, chosen).squeeze(-1))
+            if name in _ON_TOKEN:
+                parts[name].append(_ON_TOKEN[name](logp, chosen).to(logp.dtype))
             else:
                 parts[name].append(_ON_LOGPROBS[name](logp))
     return {name: values[0] if len(values) == 1 else torch.cat(values) for name, values in parts.items()}

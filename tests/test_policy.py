@@ -51,6 +51,21 @@ def test_a_prompt_draws_the_same_completions_alone_and_in_company(kind):
     assert [t.last.tokens.tolist() for g in together for t in g] == [t.last.tokens.tolist() for g in small for t in g]
 
 
+@pytest.mark.parametrize("sampler", [None, HFSampler()])
+def test_every_prompt_can_have_its_own_number_of_completions(sampler):
+    policy = make_policy(sampler=sampler)
+    policy.seed(7)
+    ragged = policy.sample(PROMPTS, [3, 0, 1], PARAMS)
+    assert [len(g) for g in ragged] == [3, 0, 1]
+    policy.seed(7)
+    even = policy.sample(PROMPTS, 3, PARAMS)
+    if sampler is None:  # the first draws of a prompt do not depend on how many there are
+        assert ragged[0].completions == even[0].completions
+        assert ragged[2].completions == even[2].completions[:1]
+    with pytest.raises(RecipeError, match="one number"):
+        policy.sample(PROMPTS, [3, 1], PARAMS)
+
+
 def test_draws_repeat_by_seed_and_differ_between_calls():
     policy = make_policy()
     policy.seed(1)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from selfreward.compare import Arm
+from selfreward.compare import Arm, Study, compare
+from selfreward.config import read_config
 from selfreward.errors import ConfigError
 from selfreward.evidence import Evidence
 from selfreward.proofs import PROOFS, load_proof
@@ -91,3 +92,45 @@ def test_an_unknown_proof_is_named():
         load_proof("vot")
     with pytest.raises(ConfigError, match="at least one seed"):
         reproduce(load_proof("vote"), seeds=[])
+
+
+def measure(seed, folder):
+    (folder / "note.txt").write_text("measured")
+    return {"after": {"score": 0.5 + seed}, "mechanism": {"name": "cases", "count": 7}}
+
+
+def test_a_proof_can_measure_without_training(tmp_path):
+    proof = Proof(
+        slug="vote",
+        id="vote",
+        claim="A claim.",
+        task="none",
+        main="study",
+        arms=(Study("study", measure), Study("control", measure, control=True)),
+        settings={},
+        rules=(Rule("r", "A rule.", lambda r: r.lead("study", "control", "score"), lambda e: e.value == 0),),
+        trace=lambda: {"score": [0.5]},
+    )
+    found = reproduce(proof, seeds=[0, 1], out=tmp_path / "runs", evidence=tmp_path / "evidence")
+    assert found.holds
+    assert found.mechanism == {"name": "cases", "count": 14}
+    assert found.fingerprint == {"score": [0.5]}
+    assert found.arms["control"]["1"]["score"] == 1.5
+    note = tmp_path / "runs" / "vote" / "study" / "seed-0" / "note.txt"
+    note.unlink()
+    reproduce(proof, seeds=[0, 1], out=tmp_path / "runs", evidence=tmp_path / "evidence")
+    assert not note.exists(), "a finished study is read, not measured again"
+
+
+def test_a_study_as_main_arm_needs_a_trace(tmp_path):
+    proof = Proof("vote", "vote", "A claim.", "none", "study", (Study("study", measure),), {}, ())
+    with pytest.raises(ConfigError, match="trace"):
+        fingerprint(proof)
+
+
+def test_an_arm_can_bring_its_own_settings(tmp_path):
+    proof = tiny(lambda e: True)
+    arms = (Arm("vote", "vote"), Arm("short", "vote", settings={"prompts_per_step": 1}))
+    compare(arms, proof.settings, seeds=[0], out=tmp_path)
+    assert read_config(tmp_path / "vote" / "seed-0" / "config.yaml")["prompts_per_step"] == 2
+    assert read_config(tmp_path / "short" / "seed-0" / "config.yaml")["prompts_per_step"] == 1

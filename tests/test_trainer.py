@@ -20,7 +20,7 @@ from selfreward.config import TrainConfig
 from selfreward.errors import CheckpointError, LabelAccessError, RecipeError
 from selfreward.experience import UNKNOWN, advantage_experience, pair_experience, row_of
 from selfreward.learning import Learner, fill_behaviour, make_optimizer, make_schedule, split, units
-from selfreward.losses import KL, NLL, PolicyGradient, Preference
+from selfreward.losses import KL, NLL, LossTerm, PolicyGradient, Preference
 from selfreward.recipes import load_recipe
 from selfreward.recipes.base import Recipe
 from selfreward.sampling import SamplingParams
@@ -246,6 +246,41 @@ def test_rows_without_advantage_skip_the_forward_and_keep_their_share_of_the_mea
     tokens = [float(sum(r.mask.sum() for r in rows)) for rows in (experience.rows[:4], experience.rows)]
     for a, b in zip(skipped, alone, strict=True):
         torch.testing.assert_close(a, b * tokens[0] / tokens[1], atol=1e-6, rtol=1e-4)
+
+
+@dataclass(frozen=True)
+class Regression(LossTerm):
+    """Pulls the log-probability of marked tokens to a target."""
+
+    name: ClassVar[str] = "regression"
+    coefficient: float = 1.0
+
+    def active(self, row):
+        return bool((row.extra["on"] != 0).any()) if "on" in row.extra else False
+
+    def wanted(self, row):
+        return row.extra["on"] != 0 if "on" in row.extra else None
+
+    def weights(self, rows):
+        return [r.extra.get("on", torch.zeros(len(r))) for r in rows]
+
+    def __call__(self, batch):
+        error = torch.where(batch.weight != 0, batch.logp - batch.extra["target"], 0.0)
+        return (batch.weight * error**2).sum(), {"squared_error": float((batch.weight * error**2).sum())}
+
+
+def test_channels_of_a_recipe_reach_its_own_loss():
+    policy = make_policy()
+    group = policy.sample([Prompt("a", text="1+2=")], 2, SamplingParams(max_new_tokens=6))[0]
+    rows = [row_of(t) for t in group]
+    at = len(rows[0]) - 1
+    rows[0].mask.zero_()  # the position is asked for by the term alone
+    rows[0].extra = {"on": torch.zeros(at + 1), "target": torch.zeros(at + 1)}
+    rows[0].extra["on"][at], rows[0].extra["target"][at] = 1.0, -1.5
+    metrics = learner(policy).accumulate(rows, [], [0, 1], [Regression()])
+    logp = float(policy.score([rows[0].tokens], [0])[0]["logprob"][at])
+    assert metrics["squared_error"] == pytest.approx((logp + 1.5) ** 2, rel=1e-4)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())
 
 
 def test_unknown_behaviour_is_scored_before_learning():

@@ -23,11 +23,26 @@ Progress = Callable[[str, int, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Arm:
-    """One side of a comparison: a label, a recipe, and its own options."""
+    """One side of a comparison: a label, a recipe, its options, and run settings of its own (another base, say)."""
 
     label: str
     recipe: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A side of a comparison that is no training run: selection at test time, offline scoring, a count.
+
+    ``measure(seed, folder)`` returns ``after`` (metrics), and if it likes ``before``, ``best``, ``tokens``
+    and ``mechanism`` (``name``, ``count``). It must be a function of a module: it runs in a process of its own.
+    """
+
+    label: str
+    measure: Callable[[int, Path], dict[str, Any]]
+    labels: str = "none"
+    control: bool = False
 
 
 def parse_arm(text: str) -> Arm:
@@ -50,7 +65,7 @@ def parse_arm(text: str) -> Arm:
 
 
 def compare(
-    arms: Sequence[Arm],
+    arms: Sequence[Arm | Study],
     settings: Mapping[str, Any],
     *,
     seeds: Sequence[int] = (0, 1, 2),
@@ -74,38 +89,38 @@ def compare(
 
     everything = list(arms)
     if controls:
-        everything += [Arm(name, name) for name in CONTROLS if name not in {a.recipe for a in arms}]
+        present = {a.recipe for a in arms if isinstance(a, Arm)}
+        everything += [Arm(name, name) for name in CONTROLS if name not in present]
     labels = [a.label for a in everything]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"Two arms have the same label: {', '.join(sorted(labels))}. Use label=recipe:options.")
     root = Path(out)
-    configs = {
-        (arm.label, seed): make_config(
-            {
-                **settings,
-                "recipe": arm.recipe,
-                "options": {**settings.get("options", {}), **arm.options},
-                "seed": seed,
-                "out": str(root / arm.label / f"seed-{seed}"),
-            }
-        )
-        for seed in seeds
-        for arm in everything
-    }
+    runs: dict[tuple[str, int], Run] = {}
+    for seed in seeds:
+        for arm in everything:
+            folder = root / arm.label / f"seed-{seed}"
+            runs[arm.label, seed] = (
+                (arm, seed, folder) if isinstance(arm, Study) else _config(arm, settings, seed, folder)
+            )
     root.mkdir(parents=True, exist_ok=True)
-    summaries = _run_all(configs, jobs, progress or (lambda arm, seed, record: None))
-    first = next(iter(summaries.values()))
-    config = configs[next(iter(configs))]
+    summaries = _run_all(runs, jobs, progress or (lambda arm, seed, record: None))
+    trained = next((key for key, run in runs.items() if isinstance(run, TrainConfig)), None)
+    first = summaries[trained] if trained else {"data": settings.get("data") or settings.get("model", ""), "steps": 0}
+    config = runs[trained] if trained else None
     result = {
         "task": first["data"],
-        "base": first["model"],
+        "base": first.get("model", settings.get("model", "")),
         "metric": first.get("metric", "pass@1"),
-        "budget": {"steps": first["steps"], "tokens": max(s["tokens"]["generated"] for s in summaries.values())},
-        "settings": {k: v for k, v in config.to_dict().items() if k not in ("recipe", "options", "seed", "out")},
+        "budget": {"steps": first["steps"], "tokens": max(s["tokens"].get("generated", 0) for s in summaries.values())},
+        "settings": {
+            k: v
+            for k, v in (config.to_dict() if isinstance(config, TrainConfig) else dict(settings)).items()
+            if k not in ("recipe", "options", "seed", "out")
+        },
         "arms": {
             arm.label: {
-                "recipe": arm.recipe,
-                "options": dict(arm.options),
+                "recipe": arm.recipe if isinstance(arm, Arm) else None,
+                "options": dict(arm.options) if isinstance(arm, Arm) else {},
                 "labels": summaries[arm.label, seeds[0]]["labels"],
                 "control": summaries[arm.label, seeds[0]]["control"],
                 "seeds": [
@@ -125,6 +140,48 @@ def compare(
     partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
     partial.replace(root / "compare.json")
     return result
+
+
+Run = TrainConfig | tuple[Study, int, Path]
+
+
+def _config(arm: Arm, settings: Mapping[str, Any], seed: int, folder: Path) -> TrainConfig:
+    return make_config(
+        {
+            **settings,
+            **arm.settings,
+            "recipe": arm.recipe,
+            "options": {**settings.get("options", {}), **arm.settings.get("options", {}), **arm.options},
+            "seed": seed,
+            "out": str(folder),
+        }
+    )
+
+
+def run_study(study: Study, seed: int, folder: Path) -> dict[str, Any]:
+    """What a study measured: read where it is there already, else measured and written as ``summary.json``."""
+    file = folder / "summary.json"
+    if file.is_file():
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return kept
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    found = {
+        "labels": study.labels,
+        "control": study.control,
+        "before": {},
+        "best": {},
+        "tokens": {},
+        "alarms": [],
+        "mechanism": {"name": "", "count": 0},
+        **study.measure(seed, folder),
+        "seed": seed,
+        "wall_s": round(time.perf_counter() - begun, 2),
+    }
+    partial = folder / "summary.json.partial"
+    partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    partial.replace(file)
+    return found
 
 
 def run_one(config: TrainConfig, before: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -154,13 +211,13 @@ def run_one(config: TrainConfig, before: dict[str, Any] | None = None) -> dict[s
 
 
 def _run_all(
-    configs: Mapping[tuple[str, int], TrainConfig], jobs: int, progress: Progress
+    runs: Mapping[tuple[str, int], Run], jobs: int, progress: Progress
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Every run, ``jobs`` at a time; the records that runs write are what progress is read from."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
-    watched = {key: Path(c.out) / "metrics.jsonl" for key, c in configs.items()}
+    watched = {key: Path(run.out) / "metrics.jsonl" for key, run in runs.items() if isinstance(run, TrainConfig)}
     seen: dict[tuple[str, int], int] = {}
 
     def look() -> None:
@@ -173,7 +230,10 @@ def _run_all(
     # Separate processes also with one job: every arm starts from the same fresh interpreter.
     pool = ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _end_with_parent, (os.getpid(),))
     try:
-        futures = {key: pool.submit(run_one, config) for key, config in configs.items()}
+        futures = {
+            key: pool.submit(run_one, run) if isinstance(run, TrainConfig) else pool.submit(run_study, *run)
+            for key, run in runs.items()
+        }
         while not all(f.done() for f in futures.values()):
             look()
             failed = [f for f in futures.values() if f.done() and f.exception()]

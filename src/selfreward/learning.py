@@ -181,10 +181,16 @@ class Learner:
 
         mask, nll, kl = stack([r.mask for r in rows]), stack([r.nll for r in rows]), stack([r.kl for r in rows])
         wants_entropy = any(t.needs_entropy for t in objective)
+        wanted = (mask != 0) | (nll != 0) | (kl != 0)
+        for term in objective:
+            asked = [term.wanted(r) for r in rows]
+            if any(a is not None for a in asked):
+                wanted |= stack([torch.zeros(len(r)) if a is None else a.float() for r, a in zip(rows, asked)]) != 0
+        names = dict.fromkeys(name for r in rows for name in r.extra)
         out = forward_tokens(
             self.policy.model,
             tokens,
-            (mask != 0) | (nll != 0) | (kl != 0),
+            wanted,
             temperature=self.temperature,
             stats=("entropy",) if wants_entropy else (),
             entropy_with_gradient=wants_entropy,
@@ -205,6 +211,7 @@ class Learner:
             kl=kl,
             reference=stack([anchors[chosen[k]] for k in inside]) if anchors is not None else None,
             entropy=out.get("entropy") if wants_entropy else None,
+            extra={k: stack([r.extra.get(k, torch.zeros(len(r))) for r in rows]) for k in names},
             pairs=local,
             total_pairs=len(pairs),
         )

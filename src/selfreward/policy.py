@@ -158,7 +158,7 @@ class Policy:
     def sample(
         self,
         prompts: Sequence[Prompt],
-        n: int = 1,
+        n: int | Sequence[int] = 1,
         params: SamplingParams | None = None,
         *,
         role: str = "solver",
@@ -168,6 +168,7 @@ class Policy:
         """``n`` completions of every prompt, as one group per prompt.
 
         Args:
+            n: completions of every prompt, or one number (0 or more) per prompt.
             role: who speaks; it names the segments, the cost account and, with ``view``, the group key.
             seed: draw from this seed and leave the policy's own sequence of draws untouched.
         """
@@ -189,7 +190,7 @@ class Policy:
     def sample_ids(
         self,
         prompts: Sequence[Sequence[int]],
-        n: int,
+        n: int | Sequence[int],
         params: SamplingParams,
         *,
         keys: Sequence[str] | None = None,
@@ -198,13 +199,16 @@ class Policy:
         """The same on token ids, for multi-turn and spliced contexts."""
         if not prompts:
             return []
+        counts = [n] * len(prompts) if isinstance(n, int) else [int(k) for k in n]
+        if len(counts) != len(prompts) or min(counts) < 0:
+            raise RecipeError(f"{len(prompts)} prompts were given {counts} completions; one number >= 0 per prompt.")
         self._calls += 1
         call = self._calls
         with self._weights():
             drawn = self.sampler(
                 causal_model(self.model),
                 prompts,
-                n,
+                counts,
                 params,
                 keys=[f"{call}/{k}" for k in (keys or range(len(prompts)))],
                 seed=self._seed,

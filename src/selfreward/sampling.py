@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -66,13 +67,13 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Anything that turns ``P`` prompts into ``P`` lists of ``n`` completions."""
+    """Anything that turns ``P`` prompts into ``P`` lists of completions, ``n[i]`` for prompt ``i``."""
 
     def __call__(
         self,
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
-        n: int,
+        n: Sequence[int],
         params: SamplingParams,
         *,
         keys: Sequence[str],
@@ -136,7 +137,7 @@ class TorchSampler:
         self,
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
-        n: int,
+        n: Sequence[int],
         params: SamplingParams,
         *,
         keys: Sequence[str],
@@ -144,23 +145,22 @@ class TorchSampler:
         end_tokens: Sequence[int],
         pad_token: int,
     ) -> list[list[Completion]]:
-        per_chunk = max(1, params.max_rows // n)
         # Prompts of similar length share a chunk, so that padding is small.
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        order = sorted((i for i in range(len(prompts)) if n[i]), key=lambda i: len(prompts[i]))
         result: list[list[Completion]] = [[] for _ in prompts]
-        for at in range(0, len(order), per_chunk):
-            chunk = order[at : at + per_chunk]
-            noise = torch.cat([uniforms(seed, keys[i], n, params.max_new_tokens) for i in chunk])
-            rows = self._chunk(model, [prompts[i] for i in chunk], n, params, noise, end_tokens, pad_token)
-            for j, i in enumerate(chunk):
-                result[i] = rows[j * n : (j + 1) * n]
+        for chunk in _chunks(order, n, params.max_rows):
+            noise = torch.cat([uniforms(seed, keys[i], n[i], params.max_new_tokens) for i in chunk])
+            counts = [n[i] for i in chunk]
+            rows = iter(self._chunk(model, [prompts[i] for i in chunk], counts, params, noise, end_tokens, pad_token))
+            for i in chunk:
+                result[i] = list(islice(rows, n[i]))
         return result
 
     def _chunk(
         self,
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
-        n: int,
+        n: Sequence[int],
         params: SamplingParams,
         noise_R_T: Tensor,
         end_tokens: Sequence[int],
@@ -173,10 +173,14 @@ class TorchSampler:
         cache = DynamicCache(config=model.config)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         logits = _last_logits(model, ids, mask, positions, cache)
-        if n > 1:
-            cache.batch_repeat_interleave(n)
-            logits, mask = logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
-        total, limit = len(prompts) * n, params.max_new_tokens
+        if max(n) > 1:
+            copies = torch.tensor(list(n), device=device)
+            if min(n) == max(n):
+                cache.batch_repeat_interleave(n[0])
+            else:
+                cache.batch_select_indices(torch.arange(len(prompts), device=device).repeat_interleave(copies))
+            logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+        total, limit = sum(n), params.max_new_tokens
         next_position = mask.sum(-1)
         mask = torch.cat([mask, mask.new_ones(total, limit)], 1)
         prefix = ids.shape[1]
@@ -221,6 +225,19 @@ class TorchSampler:
         ]
 
 
+def _chunks(order: Sequence[int], n: Sequence[int], max_rows: int) -> list[list[int]]:
+    """Cut ``order`` into runs whose completions are at most ``max_rows`` together (or of one prompt)."""
+    result: list[list[int]] = []
+    rows = 0
+    for i in order:
+        if not result or rows + n[i] > max_rows:
+            result.append([])
+            rows = 0
+        result[-1].append(i)
+        rows += n[i]
+    return result
+
+
 def _last_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
     output = model(
         input_ids=ids,
@@ -244,7 +261,7 @@ class HFSampler:
         self,
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
-        n: int,
+        n: Sequence[int],
         params: SamplingParams,
         *,
         keys: Sequence[str],
@@ -256,7 +273,10 @@ class HFSampler:
 
         device = next(model.parameters()).device
         result: list[list[Completion]] = []
-        for prompt, key in zip(prompts, keys, strict=True):
+        for prompt, count, key in zip(prompts, n, keys, strict=True):
+            if not count:
+                result.append([])
+                continue
             ids = torch.tensor([list(prompt)], dtype=torch.long, device=device)
             cuda = [device] if device.type == "cuda" else []
             with torch.random.fork_rng(devices=cuda):
@@ -275,19 +295,19 @@ class HFSampler:
                 out = model.generate(  # type: ignore[operator]
                     ids,
                     attention_mask=torch.ones_like(ids),
-                    num_return_sequences=n if params.temperature > 0 else 1,
+                    num_return_sequences=count if params.temperature > 0 else 1,
                     max_new_tokens=params.max_new_tokens,
                     eos_token_id=list(end_tokens),
                     pad_token_id=pad_token,
                     **sampling,
                 )
-            out = out[:, len(prompt) :].cpu().expand(n, -1)
+            out = out[:, len(prompt) :].cpu().expand(count, -1)
             cut = [_until_end(row, end_tokens) for row in out]
             sequences = [torch.cat([ids[0].cpu(), tokens]) for tokens, _ in cut]
             scores = score_tokens(
                 model,
                 sequences,
-                [len(prompt)] * n,
+                [len(prompt)] * count,
                 stats=params.stats,
                 temperature=params.temperature or 1.0,
             )

@@ -197,6 +197,8 @@ class Row:
         behaviour: float, log-probabilities at sampling time (0 where unknown).
         nll: float, weight of the token in a likelihood loss.
         kl: float, weight of the token in a KL term.
+        extra: float, further channels by name for loss terms of a recipe's own (targets of a
+            regression, weights of a second likelihood, a teacher's log-probabilities).
     """
 
     tokens: Tensor
@@ -205,6 +207,7 @@ class Row:
     behaviour: Tensor
     nll: Tensor
     kl: Tensor
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.tokens.numel())

@@ -38,6 +38,7 @@ class MicroBatch:
         behaviour: log-probabilities at sampling time.
         reference: log-probabilities under the reference; None unless a term needs it.
         entropy: entropy of the next-token distributions, with gradient; None unless a term needs it.
+        extra: the rows' further channels by name; 0 for rows without one.
         weight: the present term's own weights, as it computed them for the whole update.
         pairs: ``(chosen, rejected, weight, margin)``, rows of this micro-batch.
         total_pairs: number of pairs in the whole update.
@@ -52,6 +53,7 @@ class MicroBatch:
     kl: Tensor
     reference: Tensor | None = None
     entropy: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
     pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
     total_pairs: int = 0
 
@@ -63,6 +65,10 @@ class LossTerm(ABC):
     uses_pairs: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
     coefficient: float
+
+    def wanted(self, row: Row) -> Tensor | None:
+        """Bool ``[T]``: tokens whose ``logp`` the term reads beside those with a mask, NLL or KL weight."""
+        return None
 
     @property
     def needs_reference(self) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selfreward.compare import Arm, Progress, compare
+from selfreward.compare import Arm, Progress, Study, compare
 from selfreward.config import make_config
 from selfreward.errors import ConfigError
 from selfreward.evidence import Check, Evidence
@@ -73,6 +73,8 @@ class Proof:
         settings: the configuration that all arms share.
         gate: measured before training and put into the evidence (for example a judge's accuracy).
         reason: why a rule fails at this size, once that is understood.
+        trace: numbers by name that take the fingerprint's place where ``main`` is a :class:`Study`: what
+            the system's mechanism does on a small fixed case, in seconds.
     """
 
     slug: str
@@ -80,14 +82,15 @@ class Proof:
     claim: str
     task: str
     main: str
-    arms: Sequence[Arm]
+    arms: Sequence[Arm | Study]
     settings: Mapping[str, Any]
     rules: Sequence[Rule]
     gate: Callable[[], dict[str, Any]] | None = None
     reason: str = ""
+    trace: Callable[[], dict[str, list[float]]] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def arm(self, label: str) -> Arm:
+    def arm(self, label: str) -> Arm | Study:
         return next(a for a in self.arms if a.label == label)
 
 
@@ -140,15 +143,24 @@ def reproduce(
 
 
 def fingerprint(proof: Proof) -> dict[str, Any]:
-    """What the main arm does in its first steps at seed 0."""
+    """What the main arm does in its first steps at seed 0.
+
+    Raises:
+        ConfigError: for a main arm that is a study, without a trace.
+    """
     from selfreward.launch import start
 
+    if proof.trace:
+        return proof.trace()
     arm = proof.arm(proof.main)
+    if isinstance(arm, Study):
+        raise ConfigError(f"The proof of {proof.slug} has a study as its main arm, so it needs a trace.")
     with tempfile.TemporaryDirectory() as folder:
         values = {
             **proof.settings,
+            **arm.settings,
             "recipe": arm.recipe,
-            "options": {**proof.settings.get("options", {}), **arm.options},
+            "options": {**proof.settings.get("options", {}), **arm.settings.get("options", {}), **arm.options},
             "steps": FINGERPRINT_STEPS,
             "seed": 0,
             "eval_prompts": 0,
@@ -175,7 +187,7 @@ def replays(evidence: Evidence, relative: float = 0.02, absolute: float = 0.01) 
         and all(
             abs(a - b) <= absolute + relative * abs(b) for a, b in zip(now[key], evidence.fingerprint[key], strict=True)
         )
-        for key in FINGERPRINT_KEYS
+        for key in now
     )
 
 

@@ -86,13 +86,13 @@ def base_path(name: str) -> Path:
     """
     home = Path(__file__).parent.parent / "bases"
     shipped = sorted(p.parent.name for p in home.glob("*/config.json"))
+    if name in shipped:
+        return home / name
     if name in VARIANTS:
         from selfreward.tasks.trans_base import base_folder
 
         return base_folder(name)
-    if name not in shipped:
-        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *VARIANTS])}")
-    return home / name
+    raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *VARIANTS])}")
 
 
 def split_of(key: str) -> Split:

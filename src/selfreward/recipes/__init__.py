@@ -20,6 +20,7 @@ RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
+    "signal": "named_signal:NamedSignal",
     "ssr-zero": "ssr_zero:SSRZero",
     "ssr-x-zero": "ssr_x_zero:SSRXZero",
     "mbr": "translation_rewards:MinimumBayesRisk",

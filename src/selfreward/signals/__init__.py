@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from selfreward.errors import ConfigError, nearest
 
-Needs = Literal["classes", "stats", "judge", "completions", "reference", "size"]
+Needs = Literal["classes", "stats", "judge", "completions", "reference", "size", "policy", "views"]
 
 
 @dataclass(frozen=True)
@@ -22,36 +22,81 @@ class Signal:
 
     ``classes``: answer classes of the group; ``stats``: per-token statistics, and
     the function takes the signal's name first; ``judge``: judge
-    output; ``completions``: the texts; ``reference``: the label; ``size``: only the group's size.
+    output; ``completions``: the texts; ``reference``: the label; ``size``: only the group's size;
+    ``policy``: further forwards of the model; ``views``: answers to another wording of the question.
+
+    Attributes:
+        score: how ``selfreward audit`` and the recipe ``signal`` get one value per completion:
+            ``"module:function"`` under ``selfreward``, called as ``function(context, groups, **options)``,
+            which returns ``[groups][completions]`` floats or None (see :mod:`selfreward.auditing.context`).
+            Without it the function itself is called on what ``needs`` names, group by group.
+        probability: the values are meant as the probability that the completion is right, so their
+            calibration can be measured.
+        control: its meaning is known beforehand; it is a yardstick, not a candidate.
     """
 
     needs: Needs
     description: str
     function: str
+    score: str = ""
+    probability: bool = False
+    control: bool = False
 
     def load(self) -> Callable[..., Any]:
         module, _, name = self.function.partition(":")
         return getattr(import_module(f"selfreward.signals.{module}"), name)
 
+    def scorer(self) -> Callable[..., Any]:
+        """The function that scores whole groups, see ``score``."""
+        if self.score:
+            module, _, name = self.score.partition(":")
+            return getattr(import_module(f"selfreward.{module}"), name)
+        from selfreward.auditing.scorers import plain
 
+        return plain(self)
+
+
+S = "auditing.scorers:"
 SIGNALS: dict[str, Signal] = {
-    "vote": Signal("classes", "member of the majority class of its group", "vote:vote_rewards"),
-    "cross_vote": Signal("classes", "member of the majority class of another view", "vote:cross_vote_rewards"),
-    "cluster_share": Signal("classes", "share of the group with the same answer", "vote:cluster_share_rewards"),
-    "borda": Signal("classes", "vote weighted by the rank of a score", "vote:borda_vote"),
+    "vote": Signal("classes", "member of the majority class of its group", "vote:vote_rewards", S + "vote"),
+    "cross_vote": Signal(
+        "views", "member of the majority class of another view", "vote:cross_vote_rewards", S + "cross_vote"
+    ),
+    "cluster_share": Signal(
+        "classes", "share of the group with the same answer", "vote:cluster_share_rewards", probability=True
+    ),
+    "borda": Signal("classes", "vote weighted by the rank of a score", "vote:borda_vote", S + "borda"),
     "negative_entropy": Signal("stats", "minus the mean token entropy", "certainty:sequence_score"),
     "self_certainty": Signal("stats", "mean KL from uniform to the policy", "certainty:sequence_score"),
     "mean_logprob": Signal("stats", "log-likelihood per token", "certainty:sequence_score"),
     "gap": Signal("stats", "mean probability of the first token choice minus the second", "certainty:sequence_score"),
-    "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score"),
-    "judge_expected": Signal("judge", "mean of the scale under the judge's probabilities", "judge:expected_score"),
-    "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores"),
-    "gold": Signal("reference", "equals the reference answer (control, ceiling)", "rules:gold"),
-    "random": Signal("size", "coin flip (control, floor)", "rules:random_reward"),
-    "constant": Signal("size", "the same for all (control, no gradient)", "rules:constant"),
-    "format_only": Signal("completions", "well-formed, right or wrong (control, floor)", "rules:format_only"),
-    "length": Signal("completions", "length", "rules:length"),
-    "repetition": Signal("completions", "share of repeated n-grams", "rules:repetition_rate"),
+    "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score", S + "judge_score"),
+    "judge_expected": Signal(
+        "judge",
+        "mean of the scale under the judge's probabilities",
+        "judge:expected_score",
+        S + "judge_expected",
+        probability=True,
+    ),
+    "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores", S + "judge_pairwise"),
+    "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
+    "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),
+    "gold": Signal(
+        "reference", "equals the reference answer (control, ceiling)", "rules:gold", S + "gold", control=True
+    ),
+    "random": Signal("size", "coin flip (control, floor)", "rules:random_reward", S + "random", control=True),
+    "constant": Signal("size", "the same for all (control, no gradient)", "rules:constant", control=True),
+    "format_only": Signal(
+        "completions",
+        "well-formed, right or wrong (control, floor)",
+        "rules:format_only",
+        S + "format_only",
+        control=True,
+    ),
+    "length": Signal("completions", "length", "rules:length", S + "length", control=True),
+    "repetition": Signal(
+        "completions", "share of repeated n-grams", "rules:repetition_rate", S + "repetition", control=True
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""Which self-made reward can be believed here, before any training."""

@@ -36,6 +36,8 @@ def test_two_distributions_over_four_tokens():
     # KL(U || p) of the second row: (1/4) * (1 + 2 + 3 + 3) bits - 2 bits = 0.25 bits.
     torch.testing.assert_close(stats["self_certainty"], torch.tensor([0.0, 0.25 * log2]), atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(stats["gap"], torch.tensor([0.0, 0.25]))
+    # 4 * 1/16, and 1/4 + 1/16 + 2 * 1/64.
+    torch.testing.assert_close(stats["gini"], torch.tensor([0.25, 0.34375]))
     torch.testing.assert_close(negative_entropy(logits), -stats["entropy"])
 
 

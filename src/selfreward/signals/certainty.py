@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-STATS = ("logprob", "entropy", "self_certainty", "gap", "rank", "centred_logit", "value_max", "value_soft")
+STATS = ("logprob", "entropy", "self_certainty", "gap", "gini", "rank", "centred_logit", "value_max", "value_soft")
 
 
 def _entropy(logp: Tensor) -> Tensor:
@@ -71,11 +71,16 @@ def _centred_logit(logp: Tensor, chosen: Tensor) -> Tensor:
     return chosen - _centre(logp).squeeze(-1)
 
 
+def _gini(logp: Tensor) -> Tensor:
+    return (2 * logp).exp().sum(-1)
+
+
 # Of the distribution alone, and of the distribution and the log-probability of the token in question.
 _ON_LOGPROBS: dict[str, Callable[[Tensor], Tensor]] = {
     "entropy": _entropy,
     "self_certainty": _self_certainty,
     "gap": _gap,
+    "gini": _gini,
     "value_max": _value_max,
     "value_soft": _value_soft,
 }
@@ -117,6 +122,14 @@ def self_certainty(logits: Tensor) -> Tensor:
 def probability_gap(logits: Tensor) -> Tensor:
     """Probability of the likeliest token minus that of the second, ``[..., V]`` to ``[...]``."""
     return _gap(_logprobs(logits))
+
+
+def gini(logits: Tensor) -> Tensor:
+    """``sum_j p_j ** 2``, 1 minus the Gini impurity, ``[..., V]`` to ``[...]``: 1/V when uniform, 1 when certain.
+
+    One of the confidences that self-certainty is compared with (2502.18581).
+    """
+    return _gini(_logprobs(logits))
 
 
 def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -218,6 +231,7 @@ _SEQUENCE: dict[str, tuple[str, Callable[[Tensor, Tensor | None], Tensor]]] = {
     "negative_entropy": ("entropy", lambda v, m: -token_mean(v, m)),
     "self_certainty": ("self_certainty", token_mean),
     "gap": ("gap", token_mean),
+    "gini": ("gini", token_mean),
     "mean_logprob": ("logprob", mean_logprob),
     "perplexity": ("logprob", perplexity),
     "negative_perplexity": ("logprob", lambda v, m: -perplexity(v, m)),

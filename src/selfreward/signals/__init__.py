@@ -70,6 +70,7 @@ SIGNALS: dict[str, Signal] = {
     "self_certainty": Signal("stats", "mean KL from uniform to the policy", "certainty:sequence_score"),
     "mean_logprob": Signal("stats", "log-likelihood per token", "certainty:sequence_score"),
     "gap": Signal("stats", "mean probability of the first token choice minus the second", "certainty:sequence_score"),
+    "gini": Signal("stats", "mean sum of squared token probabilities", "certainty:sequence_score"),
     "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score", S + "judge_score"),
     "judge_expected": Signal(
         "judge",
@@ -97,16 +98,6 @@ SIGNALS: dict[str, Signal] = {
     "repetition": Signal(
         "completions", "share of repeated n-grams", "rules:repetition_rate", S + "repetition", control=True
     ),
-    "gini": Signal("stats", "mean sum of squared token probabilities", "certainty:sequence_score"),
-    "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score"),
-    "judge_expected": Signal("judge", "mean of the scale under the judge's probabilities", "judge:expected_score"),
-    "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores"),
-    "gold": Signal("reference", "equals the reference answer (control, ceiling)", "rules:gold"),
-    "random": Signal("size", "coin flip (control, floor)", "rules:random_reward"),
-    "constant": Signal("size", "the same for all (control, no gradient)", "rules:constant"),
-    "format_only": Signal("completions", "well-formed, right or wrong (control, floor)", "rules:format_only"),
-    "length": Signal("completions", "length", "rules:length"),
-    "repetition": Signal("completions", "share of repeated n-grams", "rules:repetition_rate"),
 }
 
 

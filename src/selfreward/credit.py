@@ -7,7 +7,7 @@ carries no information, and rounding noise divided by a tiny spread must not bec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -154,6 +154,34 @@ def return_to_go(rewards_T: Values, discount: float = 1.0) -> Tensor:
         ahead = r[t] + discount * ahead
         returns[t] = ahead
     return returns
+
+
+class Advantages(NamedTuple):
+    """Float ``[T]`` each: advantages, and the returns that a critic is taught."""
+
+    advantages: Tensor
+    returns: Tensor
+
+
+def generalised_advantages(
+    rewards_T: Values, values_T: Values, discount: float = 1.0, decay: float = 0.95, final_value: float = 0.0
+) -> Advantages:
+    """Generalised advantage estimation, GAE (Schulman et al. 2016, arXiv 1506.02438, eq. 16), of one episode.
+
+    ``d_t = r_t + discount V_{t+1} - V_t`` and ``A_t = sum_l (discount decay)^l d_{t+l}``; the returns are
+    ``A_t + V_t``. Example with discount and decay .5: rewards ``[0, 1]`` and values ``[.5, .25]`` have
+    ``d = [-.375, .75]``, so advantages ``[-.1875, .75]`` and returns ``[.3125, 1]``.
+
+    Args:
+        values_T: the critic's value of the state *before* each action.
+        decay: lambda. 1 is the return minus the value, 0 the one-step difference.
+        final_value: of the state after the last action; 0 where the episode ended there.
+    """
+    r, v = as_values(rewards_T), as_values(values_T)
+    assert r.shape == v.shape and r.ndim == 1, f"{tuple(r.shape)} rewards but {tuple(v.shape)} values"
+    after = torch.cat([v[1:], v.new_tensor([final_value])])
+    advantages = return_to_go(r + discount * after - v, discount * decay)
+    return Advantages(advantages, advantages + v)
 
 
 def spread_to_tokens(values_S: Values, lengths_S: Sequence[int]) -> Tensor:

@@ -51,6 +51,7 @@ class Evidence:
         command: the command line that regenerates the file.
         fingerprint: what the recipe does in its first steps at a fixed seed; replayed by the tests.
         reason: why a check fails, at what size (required reading for a falsified claim).
+        curves: arm -> seed -> name of a quantity -> its values during training (``step`` among them).
     """
 
     id: str
@@ -66,6 +67,7 @@ class Evidence:
     machine: str | dict[str, Any]
     fingerprint: dict[str, Any]
     reason: str = ""
+    curves: dict[str, dict[str, dict[str, list[float]]]] = field(default_factory=dict)
     path: Path | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -107,7 +109,7 @@ class Evidence:
         for key in raw:
             if key not in known:
                 raise DataError(f"{where}: unknown field {key!r}.{nearest(str(key), known)}")
-        missing = [name for name in known if name not in raw and name != "reason"]
+        missing = [name for name in known if name not in raw and name not in ("reason", "curves")]
         if missing:
             raise DataError(f"{where}: missing field{'s' * (len(missing) > 1)} {', '.join(missing)}.")
         values = dict(raw)
@@ -167,8 +169,9 @@ class Evidence:
         values = asdict(self)
         del values["path"]
         values["arms"] = {arm: {str(s): m for s, m in runs.items()} for arm, runs in values["arms"].items()}
-        if not self.reason:
-            del values["reason"]
+        for name in ("reason", "curves"):
+            if not values[name]:
+                del values[name]
         return values
 
     def save(self, path: str | os.PathLike[str]) -> Path:

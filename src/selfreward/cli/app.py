@@ -166,6 +166,8 @@ def _compare_and_show(run: Any, out: Path) -> None:
 def reproduce(
     slug: Annotated[str, typer.Argument(help="System slug or id.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1)] = 3,
+    model: Annotated[str | None, typer.Option("--model", help="Only for proofs on a base of your own.")] = None,
+    data: Annotated[str | None, typer.Option("--data", help="Only for proofs on data of your own.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Run folders go here.")] = Path("runs/reproduce"),
     evidence: Annotated[Path, typer.Option("--evidence", help="Folder of the evidence file.")] = Path("evidence"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 1,
@@ -183,7 +185,7 @@ def reproduce(
         from selfreward.registry import find_system
 
         slug = find_system(slug).slug
-    proof = load_proof(slug)
+    proof = load_proof(slug, model, data)
     with CompareProgress() as progress:
         found = run(proof, seeds=range(seeds), out=out, evidence=evidence, jobs=jobs, progress=progress)
     result = read_comparison(out / proof.slug)

@@ -15,16 +15,27 @@ from selfreward.proofs.base import Proof
 PROOFS: dict[str, str] = {
     "vote": "vote",
     "ssr-zero": "ssr_zero",
+    "ssr-zero-weak-judge": "ssr_zero_weak_judge",
+    "ssr-zero-multi30k": "ssr_zero_multi30k",
 }
 
 
-def load_proof(slug: str) -> Proof:
+def load_proof(slug: str, model: str | None = None, data: str | None = None) -> Proof:
     """The proof of a system.
 
+    Args:
+        model, data: for proofs on the user's own files (``make(model, data)`` in the module).
+
     Raises:
-        ConfigError: where there is none.
+        ConfigError: where there is none, or where it brings its own model and data.
     """
     if slug not in PROOFS:
         raise ConfigError(f"There is no small-scale proof of {slug!r} yet.{nearest(slug, PROOFS)}")
-    proof: Proof = importlib.import_module(f"selfreward.proofs.{PROOFS[slug]}").PROOF
+    module = importlib.import_module(f"selfreward.proofs.{PROOFS[slug]}")
+    if model or data:
+        if not hasattr(module, "make"):
+            raise ConfigError(f"The proof of {slug!r} brings its own model and data; leave --model and --data out.")
+        made: Proof = module.make(model or module.MODEL, data or module.DATA)
+        return made
+    proof: Proof = module.PROOF
     return proof

@@ -75,6 +75,9 @@ class Proof:
         reason: why a rule fails at this size, once that is understood.
         trace: numbers by name that take the fingerprint's place where ``main`` is a :class:`Study`: what
             the system's mechanism does on a small fixed case, in seconds.
+        final: measures a trained model's folder once more, on prompts that no choice was made on.
+        curves: names in the runs' records that the evidence keeps over training (``eval/quality``).
+        options: what the command line needs beside the slug.
     """
 
     slug: str
@@ -88,6 +91,9 @@ class Proof:
     gate: Callable[[], dict[str, Any]] | None = None
     reason: str = ""
     trace: Callable[[], dict[str, list[float]]] | None = None
+    final: Callable[[Path], dict[str, float]] | None = None
+    curves: Sequence[str] = ()
+    options: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def arm(self, label: str) -> Arm | Study:
@@ -114,6 +120,9 @@ def reproduce(
     root = Path(out) / proof.slug
     result = compare(proof.arms, proof.settings, seeds=seeds, out=root, jobs=jobs, progress=progress)
     runs = {label: {run["seed"]: run for run in arm["seeds"]} for label, arm in result["arms"].items()}
+    if proof.final:
+        for label, seed in [(a.label, s) for a in proof.arms if isinstance(a, Arm) for s in seeds]:
+            runs[label][seed]["after"] |= _final(root / label / f"seed-{seed}", proof.final)
     results = Results(runs, root)
     checks = []
     for rule in proof.rules:
@@ -130,16 +139,49 @@ def reproduce(
         checks=checks,
         mechanism={"name": mechanism[0]["name"], "count": sum(m["count"] for m in mechanism)},
         seeds=list(seeds),
-        command=f"selfreward reproduce {proof.slug} --seeds {len(seeds)}",
+        command=" ".join(filter(None, ("selfreward reproduce", proof.slug, proof.options, f"--seeds {len(seeds)}"))),
         wall_s=round(sum(run["wall_s"] for arm in runs.values() for run in arm.values()), 1),
         machine=machine(),
         fingerprint=fingerprint(proof),
         reason="" if all(c.holds for c in checks) else proof.reason,
+        curves={
+            a.label: {str(s): curve(root / a.label / f"seed-{s}" / "metrics.jsonl", proof.curves) for s in seeds}
+            for a in proof.arms
+            if proof.curves and isinstance(a, Arm)
+        },
     )
     if gate:
         found.machine["gate"] = gate  # type: ignore[index]
     found.save(Path(evidence) / f"{proof.slug}.json")
     return found
+
+
+def _final(run: Path, measure: Callable[[Path], dict[str, float]]) -> dict[str, float]:
+    """The last measurement of a run, kept beside its summary."""
+    file = run / "final.json"
+    if not file.is_file():
+        found = measure(run / "model")
+        partial = run / "final.json.partial"
+        partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        partial.replace(file)
+    kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
+
+
+def curve(metrics: Path, names: Sequence[str], window: int = 5) -> dict[str, list[float]]:
+    """Values at the steps with an evaluation; what is recorded every step is the mean of the last ``window``."""
+    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    result: dict[str, list[float]] = {name: [] for name in ("step", *names)}
+    for i, record in enumerate(records):
+        if not any(key.startswith("eval/") for key in record):
+            continue
+        result["step"].append(record["step"])
+        for name in names:
+            recent = [record] if name.startswith("eval/") else (records[max(1, i - window + 1) : i + 1] or records[1:2])
+            values = [r[name] for r in recent if name in r]
+            if values:
+                result[name].append(round(sum(values) / len(values), 5))
+    return {name: values for name, values in result.items() if values}
 
 
 def fingerprint(proof: Proof) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def gate() -> dict[str, Any]:
     from selfreward.models import load_policy
     from selfreward.tasks import base_path, trans, trans_base
 
-    for name in ("trans-other", "trans-metric"):
+    for name in ("trans-other", "trans-large", "trans-metric"):
         base_path(name)  # built once, before several arms ask for them at the same time
     prompts = trans.prompts_of("dev", 100)
     found = trans_base.measure(load_policy("embedded:trans", device="cpu"), prompts)
@@ -80,6 +80,9 @@ PROOF = Proof(
         Arm("true-quality", "true-quality", {"similarity": "edit"}),
         Arm("ssr-frozen", "ssr-zero", {"judge": "frozen"}),
         Arm("external-judge", "ssr-zero", {"judge": "embedded:trans-other"}),
+        Arm("external-judge-large", "ssr-zero", {"judge": "embedded:trans-large"}),
+        Arm("ssr-number", "ssr-zero", {"readout": "number", "judge_tokens": 2}),
+        Arm("ssr-mean", "ssr-zero", {"readout": "mean", "judge_tokens": 2}),
         Arm("trained-metric", "ssr-x-zero", {"metric": "judge:embedded:trans-metric", "self_weight": 0.0}),
         Arm("ssr-x", "ssr-x-zero", {"metric": "judge:embedded:trans-metric"}),
         Arm("permuted", "ssr-zero", {"corrupt": "permuted"}),
@@ -91,6 +94,7 @@ PROOF = Proof(
         Arm("self-certainty", "certainty"),
     ),
     settings={"model": "embedded:trans", "eval_every": 15, "checkpoint_every": 75},
+    curves=("eval/quality", "reward/mean", "judge/mean"),
     reason="The core of the claim holds: self-scores teach far more than format, and neither permuted scores nor a "
     "judge that sees another source do. What fails is the comparison with judges that do not move: at 0.1 million "
     "parameters a judge frozen at step 0, or an external one of the same size, ends about a point higher. Actor and "

@@ -108,7 +108,7 @@ class Trainer:
             write_config(config, self.out / "config.yaml")
             self.before = before if before is not None else self.evaluator(self.policy)
             self._note_best(0, self.before)
-            self._log({"step": 0, **_flat("eval", self.before)})
+            self._log({"step": 0, **self._measured(self.before)})
             self._save()
         with _graceful(self):
             while self.step < self.steps:
@@ -118,11 +118,11 @@ class Trainer:
                 if self._due(config.eval_every) and self.step < self.steps:
                     metrics = self.evaluator(self.policy)
                     self._note_best(self.step, metrics)
-                    record |= _flat("eval", metrics)
+                    record |= self._measured(metrics)
                 if self.step == self.steps:
                     after = self.evaluator(self.policy)
                     self._note_best(self.step, after)
-                    record |= _flat("eval", after)
+                    record |= self._measured(after)
                 self._log(record)
                 self.on_step(record)
                 if self._due(config.checkpoint_every) or self.step == self.steps or self._stop:
@@ -187,6 +187,12 @@ class Trainer:
 
     def _evaluate(self, policy: Policy) -> dict[str, Any]:
         return held_out(policy, self.task, self.config)
+
+    def _measured(self, metrics: dict[str, Any]) -> Record:
+        """Held-out metrics as they are recorded; ``truth`` is the one by which the task is judged."""
+        found = _flat("eval", metrics)
+        main = metrics.get(self.task.metric)
+        return found if main is None else found | {"truth": main}
 
     def _note_best(self, step: int, metrics: dict[str, Any]) -> None:
         score = metrics.get(self.task.metric)

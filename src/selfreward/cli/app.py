@@ -344,3 +344,13 @@ def doctor() -> None:
     Console().print(render(findings))
     if any(f.level == "error" for f in findings):
         raise typer.Exit(1)
+
+
+def _register() -> None:
+    """Commands with a file of their own."""
+    from selfreward.cli.figure import figure
+
+    app.command()(figure)
+
+
+_register()

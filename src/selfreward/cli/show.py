@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from selfreward.evidence import Evidence
     from selfreward.trainer import Trainer
 
-SHOWN = (("reward", "reward/mean"), ("agreement", "agreement"), ("truth", "eval/pass@1"), ("entropy", "entropy"))
+SHOWN = (("reward", "reward/mean"), ("agreement", "agreement"), ("truth", "truth"), ("entropy", "entropy"))
 
 
 def headline(record: Mapping[str, Any]) -> str:
@@ -65,9 +65,9 @@ class RunProgress:
             message = f"alarm at step {alarm['step']}: {alarm['name']}: {alarm['meaning']} "
             message += f"({alarm['statistic']} = {alarm['value']})"
             (self.bar.console.print if self.bar else print)(message)
-        if "eval/pass@1" in record:
-            self.truth = f"  truth {record['eval/pass@1']:.3f}"
-        note = headline({k: v for k, v in record.items() if k != "eval/pass@1"}) + self.truth
+        if "truth" in record:
+            self.truth = f"  truth {record['truth']:.3f}"
+        note = headline({k: v for k, v in record.items() if k != "truth"}) + self.truth
         if self.bar:
             self.bar.update(self.task, completed=record["step"], note=note)
         elif record["step"] % max(1, self.total // 10) == 0:
@@ -94,16 +94,16 @@ class CompareProgress:
 
     def __call__(self, arm: str, seed: int, record: Mapping[str, Any]) -> None:
         key = arm, seed
-        if "eval/pass@1" in record:
-            self.truth[key] = record["eval/pass@1"]
-        note = headline({k: v for k, v in record.items() if k != "eval/pass@1"})
+        if "truth" in record:
+            self.truth[key] = record["truth"]
+        note = headline({k: v for k, v in record.items() if k != "truth"})
         if key in self.truth:
             note += f"  truth {self.truth[key]:.3f}"
         if self.bars:
             if key not in self.tasks:
                 self.tasks[key] = self.bars.add_task(f"{arm}:{seed}", total=None, note="")
             self.bars.update(self.tasks[key], completed=record.get("step", 0), note=note)
-        elif "eval/pass@1" in record:
+        elif "truth" in record:
             print(f"{arm}:{seed} step {record['step']}  {note}", flush=True)
 
 

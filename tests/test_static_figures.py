@@ -46,13 +46,13 @@ def test_the_command_draws_a_comparison(tmp_path):
 def test_curves_show_truth_and_self_reward(tmp_path):
     text = curves_figure(CURVES, "eval/pass@1", "reward/mean", tmp_path / "c.svg").read_text()
     assert "eval/pass@1 (left)" in text and "reward/mean (right)" in text and ">vote<" in text
-    with pytest.raises(DataError, match="no curves of arm 'vot'.*vote"):
+    with pytest.raises(DataError, match=r"no curves of arm 'vot'.*vote"):
         curves_figure(CURVES, "eval/pass@1", "reward/mean", tmp_path / "c.svg", ["vot"])
 
 
 def test_a_figure_that_cannot_be_is_named(tmp_path):
     dots, start = comparison_dots(COMPARE, "pass@1")
-    with pytest.raises(ConfigError, match="ends in .svg"):
+    with pytest.raises(ConfigError, match=r"ends in \.svg"):
         arms_figure(dots, start, "pass@1", tmp_path / "a.txt")
     with pytest.raises(ConfigError, match="no metric 'pass'"):
         comparison_dots(COMPARE, "pass")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from selfreward.cli.select import select
 from selfreward.errors import ConfigError
 
 app = typer.Typer(
@@ -243,6 +244,9 @@ def sample(
             ended = "" if t.finished else " …"
             mean = float("nan") if t.last.logprobs is None else float(t.last.logprobs.mean())
             print(f"  {t.completion}{ended}   [mean log-prob {mean:.3f}, {len(t.last)} tokens]")
+
+
+app.command()(select)
 
 
 @app.command()

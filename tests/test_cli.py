@@ -244,3 +244,11 @@ def test_help_and_version_are_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_recipe_without_model_and_data_runs_on_its_own_task():
+    from selfreward.config import make_config
+
+    assert make_config({"recipe": "ssr-zero"}).model == "embedded:trans"
+    assert make_config({"recipe": "vote"}).model == "embedded:chain"
+    assert make_config({"recipe": "ssr-zero", "data": "x.jsonl"}).model == "embedded:chain"

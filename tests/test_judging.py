@@ -73,10 +73,16 @@ def test_a_candidate_cannot_write_its_own_score():
 def server():
     """An endpoint that answers from a script of (status, body)."""
     script: list[tuple[int, str]] = []
+    asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"data": [{"id": "the-model"}]}' if self.path == "/v1/models" else b"{}")
+
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"])
             status, body = script.pop(0) if script else (200, answer("50"))
             self.send_response(status)
             self.end_headers()
@@ -87,7 +93,7 @@ def server():
 
     running = HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_port}/v1", script
+    yield f"http://127.0.0.1:{running.server_port}/v1", script, asked
     running.shutdown()
 
 
@@ -96,7 +102,7 @@ def answer(text: str) -> str:
 
 
 def test_an_endpoint_is_tried_again_and_never_gives_a_silent_zero(server):
-    url, script = server
+    url, script, _ = server
     judge = EndpointJudge(url, JudgeTemplate("{source}|{hypothesis}"), pause_s=0.0, attempts=3)
     one = [[ITEMS[0][0]]]
     script += [(500, ""), (429, ""), (200, answer("Score: 80"))]
@@ -108,6 +114,19 @@ def test_an_endpoint_is_tried_again_and_never_gives_a_silent_zero(server):
     script += [(401, "")]
     with pytest.raises(UserError, match=r"refused.*401"):
         judge(one)
+
+
+def test_an_endpoint_is_asked_for_its_model_or_told(server):
+    url, _, asked = server
+    current, cache = make_policy(), {}
+    for spec in (url, url, f"{url}#mine"):
+        assert make_judge(spec, current, current, JudgeTemplate("{source}|{hypothesis}"), cache)([[ITEMS[0][0]]]) == [
+            [0.5]
+        ]
+    assert asked == ["the-model", "the-model", "mine"]
+    dead = make_judge("http://127.0.0.1:9/v1", current, current, TEMPLATE, cache)
+    with pytest.raises(UserError, match="Is the server running"):
+        dead([[ITEMS[0][0]]])
 
 
 def test_judges_by_name():

@@ -159,7 +159,7 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
     Raises:
         ConfigError: for a text without ``=``, an unknown key, or a bad value.
     """
-    from selfreward.recipes import hyperparameters, load_recipe
+    from selfreward.recipes import hyperparameters, load_recipe, recipe_class
 
     merged = dict(values)
     options = dict(merged.pop("options", None) or {})
@@ -171,6 +171,8 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
     known = {f.name for f in dataclasses.fields(TrainConfig)}
     recipe = str(merged.get("recipe", TrainConfig.recipe))
     own = hyperparameters(recipe)
+    if merged.get("model") is None and merged.get("data") is None:
+        merged["model"] = recipe_class(recipe).base
     for key in [k for k in merged if k not in known]:
         if key not in own:
             raise ConfigError(

@@ -8,6 +8,7 @@ the judge could not be understood, and what then happens is the recipe's choice,
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -135,12 +136,14 @@ class EndpointJudge:
 
     Args:
         url: base URL up to and with ``/v1``.
+        model: the name that the server knows the model by; empty asks the server for its first one.
+        key: sent as bearer token; empty takes ``OPENAI_API_KEY`` from the environment, if it is there.
         attempts: tries per judgement, with doubling pauses; what still fails is None.
     """
 
     url: str
     template: JudgeTemplate
-    model: str = "default"
+    model: str = ""
     key: str = ""
     timeout_s: float = 60.0
     attempts: int = 4
@@ -152,9 +155,25 @@ class EndpointJudge:
         from concurrent.futures import ThreadPoolExecutor
 
         flat = [self.template.fill(item) for group in groups for item in group]
+        self.model = self.model or self._first_model()
         with ThreadPoolExecutor(8) as pool:
             values = iter(list(pool.map(self._one, flat)))
         return [[next(values) for _ in group] for group in groups]
+
+    def _request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
+        key = self.key or os.environ.get("OPENAI_API_KEY", "")
+        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        return urllib.request.Request(self.url.rstrip("/") + path, body, headers=headers)
+
+    def _first_model(self) -> str:
+        try:
+            with urllib.request.urlopen(self._request("/models"), timeout=self.timeout_s) as answer:
+                return str(json.loads(answer.read())["data"][0]["id"])
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(
+                f"The judge at {self.url} does not say which models it has ({error}). Is the server running? "
+                f"A model can also be named: {self.url}#MODEL."
+            ) from None
 
     def _one(self, text: str) -> float | None:
         body = {
@@ -163,10 +182,7 @@ class EndpointJudge:
             "temperature": self.temperature,
             "max_tokens": self.max_new_tokens,
         }
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        request = urllib.request.Request(
-            self.url.rstrip("/") + "/chat/completions", json.dumps(body).encode(), headers=headers
-        )
+        request = self._request("/chat/completions", json.dumps(body).encode())
         for attempt in range(self.attempts):
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
@@ -188,12 +204,16 @@ class EndpointJudge:
 def make_judge(
     spec: str, current: Policy, reference: Policy, template: JudgeTemplate, cache: dict[str, Any], **options: Any
 ) -> Judge:
-    """The judge that ``spec`` names: ``current``, ``frozen``, ``http(s)://.../v1``, or a model folder, hub id or
-    ``embedded:NAME``. External models are loaded once into ``cache``."""
+    """The judge that ``spec`` names: ``current``, ``frozen``, ``http(s)://.../v1`` (or ``.../v1#MODEL``), or a model
+    folder, hub id or ``embedded:NAME``. External models are loaded once into ``cache``."""
     if spec in ("current", "frozen"):
         return PolicyJudge(current if spec == "current" else reference, template, **options)
     if spec.startswith(("http://", "https://")):
-        return EndpointJudge(spec, template)
+        if spec not in cache:
+            url, _, model = spec.partition("#")
+            cache[spec] = EndpointJudge(url, template, model)
+        endpoint: EndpointJudge = cache[spec]
+        return endpoint
     if spec not in cache:
         from selfreward.models import load_policy
 

@@ -89,7 +89,7 @@ def train(
 @app.command()
 def compare(
     recipes: Annotated[list[str], typer.Argument(help="Recipes: NAME, NAME:key=value,... or label=NAME:key=value,...")],
-    model: Model = "embedded:chain",
+    model: Annotated[str | None, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")] = None,
     data: Data = None,
     eval_data: Annotated[str | None, typer.Option("--eval-data", help="Held-out prompts with answers.")] = None,
     steps: Annotated[int | None, typer.Option("--steps")] = None,
@@ -103,6 +103,7 @@ def compare(
     from selfreward.compare import compare as run
     from selfreward.compare import parse_arm
     from selfreward.config import TrainConfig, coerce_fields
+    from selfreward.recipes import recipe_class
 
     given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps}
     shared: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
@@ -117,9 +118,12 @@ def compare(
         else:
             options[key] = value
     shared["options"] = options
+    arms = [parse_arm(r) for r in recipes]
+    if model is None and data is None:
+        shared["model"] = recipe_class(arms[0].recipe).base
     _compare_and_show(
         lambda progress: run(
-            [parse_arm(r) for r in recipes],
+            arms,
             shared,
             seeds=range(seeds),
             controls=controls,

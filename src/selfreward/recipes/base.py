@@ -79,6 +79,7 @@ class Recipe:
         fields: columns of the user's data that it reads.
         mechanism: the counter that proves the method's special part to be alive.
         control: whether it is a control arm and not a method.
+        base: the embedded base that it is shown on when the user names neither model nor data.
     """
 
     name: ClassVar[str] = ""
@@ -87,6 +88,7 @@ class Recipe:
     fields: ClassVar[tuple[str, ...]] = ()
     mechanism: ClassVar[str] = ""
     control: ClassVar[bool] = False
+    base: ClassVar[str] = "embedded:chain"
 
     group_size: int = 8
     advantage: Literal["group", "centred", "leave_one_out"] = "group"

@@ -47,6 +47,7 @@ class SSRZero(Recipe):
     system_id: ClassVar[str | None] = "009"
     fields: ClassVar[tuple[str, ...]] = FIELDS
     mechanism: ClassVar[str] = "own judgements"
+    base: ClassVar[str] = "embedded:trans"
 
     judge: str = "current"
     readout: Readout = "expected"

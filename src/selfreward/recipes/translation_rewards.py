@@ -28,6 +28,7 @@ class MinimumBayesRisk(Recipe):
     name: ClassVar[str] = "mbr"
     fields: ClassVar[tuple[str, ...]] = FIELDS
     mechanism: ClassVar[str] = "compared translations"
+    base: ClassVar[str] = "embedded:trans"
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
@@ -48,6 +49,7 @@ class Cycle(Recipe):
     name: ClassVar[str] = "cycle"
     fields: ClassVar[tuple[str, ...]] = FIELDS
     mechanism: ClassVar[str] = "scored back-translations"
+    base: ClassVar[str] = "embedded:trans"
 
     floor: float = -10.0
 
@@ -74,6 +76,7 @@ class TrueQuality(Recipe):
     labels: ClassVar[Labels] = "outcome"
     control: ClassVar[bool] = True
     mechanism: ClassVar[str] = "translations with a reference"
+    base: ClassVar[str] = "embedded:trans"
 
     similarity: Literal["chrf", "edit"] = "chrf"
 

@@ -145,9 +145,9 @@ def test_choose_reads_probabilities_of_short_and_long_options():
 
 def test_snapshot_stays_when_the_policy_moves():
     policy = make_policy()
-    frozen = policy.snapshot()
     sequence = [torch.tensor(policy.encode(PROMPTS[1]))]
-    before = frozen.score(sequence, [1])[0]["logprob"]
+    before = policy.score(sequence, [1])[0]["logprob"]  # scored before the copy is made: nothing of that is shared
+    frozen = policy.snapshot()
     with torch.no_grad():
         for p in policy.parameters():
             p.add_(0.1)
@@ -164,9 +164,9 @@ def test_snapshot_of_a_lora_policy_swaps_the_adapter():
 
     policy = Policy(model, plain.tokenizer)
     assert policy.is_lora
-    frozen = policy.snapshot()
     sequence = [torch.tensor(policy.encode(PROMPTS[1]))]
-    before = frozen.score(sequence, [1])[0]["logprob"]
+    before = policy.score(sequence, [1])[0]["logprob"]  # scored before the copy is made: nothing of that is shared
+    frozen = policy.snapshot()
     with torch.no_grad():
         for p in policy.parameters():
             p.add_(0.1)

@@ -348,6 +348,8 @@ class Policy:
             frozen = copy.copy(self)
             frozen.model = copy.deepcopy(self.model)
             frozen.model.requires_grad_(False)
+            # A copied function is the same function: this one would go on using the live model's head.
+            vars(frozen.model).pop("_selfreward_head", None)
         return frozen
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from selfreward.credit import group_normalised
+from selfreward.credit import group_normalised, return_to_go, whiten
 from selfreward.types import Experience, Group, Pair, Row, Trajectory
+
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
 
 # A behaviour log-probability that nobody knows yet; the trainer scores such rows before learning.
 UNKNOWN = float("nan")
@@ -63,6 +67,41 @@ def advantage_experience(
     for group in groups:
         advantages = credit(torch.tensor(group.rewards))
         rows += [row_of(t, float(a), roles=roles) for t, a in zip(group, advantages, strict=True)]
+    return Experience(rows, groups=list(groups))
+
+
+def reinforce_experience(
+    groups: Sequence[Group], reference: Policy | None = None, kl: float = 0.0, temperature: float = 1.0
+) -> Experience:
+    """Rows as in REINFORCE++ (arXiv 2501.03262): no group baseline, the batch is the yardstick.
+
+    Every token's return is the reward minus ``kl`` times the sum of log(policy / reference) from that token
+    on; returns are then whitened over all tokens of the batch. The last segment that the policy wrote is
+    learned. Because groups share no baseline here, a prompt on which everything is rewarded still gets
+    positive advantages.
+    """
+    trajectories = [t for group in groups for t in group]
+    starts = [len(t.tokens) - len(t.last) for t in trajectories]
+    penalties = [torch.zeros(len(t.last)) for t in trajectories]
+    if kl and reference is not None and trajectories:
+        anchors = reference.score([t.tokens for t in trajectories], starts, temperature=temperature, role="reference")
+        for i, (trajectory, anchor) in enumerate(zip(trajectories, anchors, strict=True)):
+            assert trajectory.last.logprobs is not None, "REINFORCE++ needs the sampler's log-probabilities"
+            penalties[i] = kl * (trajectory.last.logprobs - anchor["logprob"])
+    returns = [t.reward - return_to_go(p) for t, p in zip(trajectories, penalties, strict=True)]
+    if not returns:
+        return Experience([], groups=list(groups))
+    # The spread is taken in double precision: equal returns must not differ by rounding.
+    advantages = whiten(torch.cat(returns).double()).float().split([len(r) for r in returns])
+    rows = []
+    for trajectory, advantage in zip(trajectories, advantages, strict=True):
+        learned = [s is trajectory.last for s in trajectory.segments]
+        whole = [
+            torch.zeros(len(s)) if not mine else advantage
+            for s, mine in zip(trajectory.segments, learned, strict=True)
+            if s.trainable
+        ]
+        rows.append(row_of(trajectory, torch.cat(whole)))
     return Experience(rows, groups=list(groups))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,8 +36,7 @@ Ids = Sequence[int]
 Scored = list[list[dict[str, Tensor]]]
 
 
-@dataclass(frozen=True)
-class Branch:
+class Branch(NamedTuple):
     """The tokens of a target that must be read (all but its last), after ``length`` tokens of a trunk."""
 
     trunk: int

@@ -24,6 +24,9 @@ VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large"
 _MODULES = {
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",
+    "chain-paths": "selfreward.tasks.chain_paths",
+    "chain-writer": "selfreward.tasks.chain_writer",
+    "cd": "selfreward.tasks.cd",
 }
 
 Split = Literal["pretrain", "train", "test"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from selfreward.recipes import load_recipe
-from selfreward.recipes.covo import probe, state_cuts
 from selfreward.sampling import SamplingParams
 from selfreward.signals import paths
+from selfreward.states import Path, probe, state_cuts
 from selfreward.types import Prompt, Segment, Trajectory
 from tests.models import make_policy
 from tests.recipes import context
@@ -120,8 +120,6 @@ def test_the_recipe_probes_and_rewards_classes(tmp_path):
 
 
 def test_rewards_follow_the_options():
-    from selfreward.recipes.covo import Path
-
     found = [Path(torch.zeros(1, 2), c, v, 2.0) for c, v in ((1.0, 0.0), (0.5, 1.0), (0.25, 1.0))] + [None]
     classes = [0, 0, 1, None]
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from selfreward.errors import ConfigError, nearest
 
 Needs = Literal["classes", "stats", "judge", "completions", "reference", "size", "policy", "views"]
-Needs = Literal["classes", "stats", "judge", "completions", "reference", "size", "states"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Signal:
         probability: the values are meant as the probability that the completion is right, so their
             calibration can be measured.
         control: its meaning is known beforehand; it is a yardstick, not a candidate.
-    ``states``: distances from states to answers, or the log-probabilities of steps (:mod:`selfreward.signals.paths`).
     """
 
     needs: Needs
@@ -84,6 +82,15 @@ SIGNALS: dict[str, Signal] = {
     "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores", S + "judge_pairwise"),
     "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
     "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),
+    "consistency": Signal(
+        "policy", "share of states nearest to the own answer", "paths:consistency", "states:consistency"
+    ),
+    "volatility": Signal(
+        "policy", "minus how late a state is nearer to another answer", "paths:volatility", "states:steadiness"
+    ),
+    "path_vector": Signal(
+        "policy", "path consistency of the answer class (CoVo)", "paths:vector_score", "states:vector"
+    ),
     "gold": Signal(
         "reference", "equals the reference answer (control, ceiling)", "rules:gold", S + "gold", control=True
     ),
@@ -100,18 +107,6 @@ SIGNALS: dict[str, Signal] = {
     "repetition": Signal(
         "completions", "share of repeated n-grams", "rules:repetition_rate", S + "repetition", control=True
     ),
-    "judge_score": Signal("judge", "score that a judge wrote", "judge:parse_score"),
-    "judge_expected": Signal("judge", "mean of the scale under the judge's probabilities", "judge:expected_score"),
-    "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores"),
-    "consistency": Signal("states", "share of states whose nearest answer is the response's own", "paths:consistency"),
-    "volatility": Signal("states", "position of the last state with another nearest answer", "paths:volatility"),
-    "curiosity": Signal("states", "surprise of a response's own steps", "paths:curiosity"),
-    "gold": Signal("reference", "equals the reference answer (control, ceiling)", "rules:gold"),
-    "random": Signal("size", "coin flip (control, floor)", "rules:random_reward"),
-    "constant": Signal("size", "the same for all (control, no gradient)", "rules:constant"),
-    "format_only": Signal("completions", "well-formed, right or wrong (control, floor)", "rules:format_only"),
-    "length": Signal("completions", "length", "rules:length"),
-    "repetition": Signal("completions", "share of repeated n-grams", "rules:repetition_rate"),
 }
 
 

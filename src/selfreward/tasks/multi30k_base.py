@@ -14,6 +14,7 @@ that the translator knows: whatever it adds comes from judging being easier than
 
 from __future__ import annotations
 
+import itertools
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -90,13 +91,14 @@ def written(
     tokenizer: PreTrainedTokenizerFast,
     seed: int,
     updates: int,
-    per_source: int,
+    temperatures: Sequence[float],
     on_step: Callable[[int, dict[str, float]], None] | None = None,
     device: str = "cpu",
 ) -> Iterator[Judged]:
     """What writers say about sentences that they were not trained on, scored by chrF.
 
-    Two writers, one per half of the pairs. Every second hypothesis is begun by the reference, up to a
+    Two writers, one per half of the pairs; each says every sentence once per temperature.
+    Every second hypothesis is begun by the reference, up to a
     random word, and finished by the writer: writers are weaker than the base will be, and without these
     the scores between theirs and those of the references would be missing.
     """
@@ -106,25 +108,23 @@ def written(
     from selfreward.translation import chrf
 
     halves = pairs[0::2], pairs[1::2]
-    settings = PretrainSettings(
-        updates=updates, batch=64, pool=20, lr=3e-3, warmup=60, label_smoothing=0.1, seed=seed, device=device
-    )
+    settings = PretrainSettings(updates=updates, batch=64, pool=20, lr=3e-3, warmup=60, seed=seed, device=device)
     config = llama_config(tokenizer, width=128, layers=3, heads=4, ff=320, positions=192)
     rng = random.Random(f"multi30k writers {seed}")
-    params = SamplingParams(max_new_tokens=LONGEST, stats=(), max_rows=512)
+    params = [SamplingParams(max_new_tokens=LONGEST, temperature=t, stats=(), max_rows=512) for t in temperatures]
     for own, other in (halves, halves[::-1]):
         documents = translations(own, languages, tokenizer, source_weight=0.1)
         with tempfile.TemporaryDirectory() as folder:
             writer = pretrain(documents, tokenizer, config, settings, Path(folder) / "writer", on_step).model
         policy = Policy(writer, tokenizer)
-        for a, b in ((0, 1), (1, 0)):
+        for (a, b), way in itertools.product(((0, 1), (1, 0)), params):
             prompts, heads = [], []
-            for i, pair in enumerate(p for p in other for _ in range(per_source)):
+            for i, pair in enumerate(other):
                 words = pair[b].split()
                 heads.append(" ".join(words[: rng.randrange(len(words))]) if i % 2 and words else "")
                 plain = prompt(str(i), pair[a], pair[b], languages[a], languages[b])
                 prompts.append(replace(plain, text=f"{plain.text}{heads[-1]}"))
-            groups = policy.sample(prompts, 1, params, seed=seed)
+            groups = policy.sample(prompts, 1, way, seed=seed)
             hypotheses = [h + g.completions[0] for h, g in zip(heads, groups, strict=True)]
             scores = chrf(hypotheses, [str(p.answer) for p in prompts])
             for p, hypothesis, score in zip(prompts, hypotheses, scores, strict=True):
@@ -177,7 +177,7 @@ def build(
     width: int = 192,
     layers: int = 3,
     writer_updates: int = 400,
-    written_per_source: int = 1,
+    writer_temperatures: Sequence[float] = (1.0, 0.6),
     spoiled_per_source: int = 1,
     translation_copies: int = 2,
     score_weight: float = 3.0,
@@ -187,7 +187,8 @@ def build(
 
     Args:
         writer_updates: training steps of each of the two writers; 0 leaves their documents out.
-        written_per_source, spoiled_per_source: judge documents per sentence and direction.
+        writer_temperatures: the writers say every sentence once at each of these.
+        spoiled_per_source: judge documents from references, per sentence and direction.
         translation_copies: how often a translation document stands in the mixture for each judge document
             of its kind.
         score_weight: loss weight of the one score token, against 1 for each translation token.
@@ -196,9 +197,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import bpe_tokenizer
 
-    standard = PretrainSettings(
-        updates=2500, batch=64, pool=20, lr=3e-3, warmup=150, label_smoothing=0.1, bf16=True, weights="float16"
-    )
+    standard = PretrainSettings(updates=4000, batch=64, pool=20, lr=3e-3, warmup=150, bf16=True, weights="float16")
     chosen = standard.updated(**{"seed": seed, **settings})
     known = read_corpus(folder, languages, ("train",)).pairs["train"][:pairs]
     specials = [*(f"<2{code}>" for code in languages), "<judge>", *SCORES]
@@ -206,7 +205,9 @@ def build(
     rng = random.Random(f"multi30k {seed}")
     judged = list(spoiled_references(known, languages, rng, spoiled_per_source))
     if writer_updates:
-        judged += written(known, languages, tokenizer, seed, writer_updates, written_per_source, on_step, chosen.device)
+        judged += written(
+            known, languages, tokenizer, seed, writer_updates, writer_temperatures, on_step, chosen.device
+        )
     documents = translations(known, languages, tokenizer, source_weight=0.1) * translation_copies
     documents += judgements(judged, tokenizer, score_weight)
     config = llama_config(tokenizer, width=width, layers=layers, heads=4, ff=width * 5 // 2, positions=192)

@@ -123,6 +123,22 @@ def test_a_killed_run_resumes_with_the_same_bits(tmp_path):
     assert steps == list(range(8))
 
 
+def test_a_token_budget_ends_a_run_and_its_resumption(tmp_path):
+    whole = trainer(tmp_path / "whole", token_budget=2 * 6 * 6 * 3 - 40, checkpoint_every=1)
+    summary = whole.fit()
+    assert summary["steps"] == whole.step < 4
+    assert summary["tokens"]["generated"] >= whole.config.token_budget
+    assert "eval/pass@1" in json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])
+    again = trainer(tmp_path / "again", token_budget=whole.config.token_budget, checkpoint_every=1)
+    again.on_step = lambda record: setattr(again, "_stop", True)
+    with pytest.raises(KeyboardInterrupt):
+        again.fit()
+    rest = trainer(tmp_path / "again", token_budget=whole.config.token_budget, checkpoint_every=1)
+    rest.resume()
+    assert rest.fit()["steps"] == summary["steps"]
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "again"))
+
+
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path):
     trainer(tmp_path / "r").fit()
     newest = tmp_path / "r" / "checkpoints" / "step-00000004" / "tensors.safetensors"

@@ -28,6 +28,8 @@ class TrainConfig:
         answers: how final answers are found and compared (``auto``, ``number``, ``boxed``, ``math``,
             ``choice:A,B,C``, ``regex:...``, ``tag:answer``, ``exact``).
         prompts_per_step: prompts whose groups form one rollout batch.
+        token_budget: stop after the step in which this many tokens have been generated, by all roles
+            together, if that comes before the last step; the currency of a fair comparison.
         epochs, minibatches: passes over a rollout batch and optimiser updates per pass.
         lr: peak learning rate; None picks by model size (6e-4 below 5 million parameters, 1e-5 with
             LoRA, else 1e-6).
@@ -47,6 +49,7 @@ class TrainConfig:
     eval_data: str | None = None
     out: str = "runs/train"
     steps: int | None = None
+    token_budget: int | None = None
     seed: int = 0
 
     answers: str = "auto"
@@ -109,6 +112,7 @@ class TrainConfig:
             ("eval_every", 0),
             ("checkpoint_every", 0),
             ("limit", 1),
+            ("token_budget", 1),
             ("threads", 1),
             ("max_prompt_tokens", 1),
         ):

@@ -103,6 +103,7 @@ class Trainer:
             KeyboardInterrupt: after an interrupt, once the current step is finished and saved.
         """
         config = self.config
+        after: dict[str, Any] = {}
         if self.step == 0:
             self.out.mkdir(parents=True, exist_ok=True)
             write_config(config, self.out / "config.yaml")
@@ -111,25 +112,31 @@ class Trainer:
             self._log({"step": 0, **self._measured(self.before)})
             self._save()
         with _graceful(self):
-            while self.step < self.steps:
+            while not self.done:
                 begun = time.perf_counter()
                 record = self._one_step()
                 self.wall += time.perf_counter() - begun
-                if self._due(config.eval_every) and self.step < self.steps:
+                if self._due(config.eval_every) and not self.done:
                     metrics = self.evaluator(self.policy)
                     self._note_best(self.step, metrics)
                     record |= self._measured(metrics)
-                if self.step == self.steps:
+                if self.done:
                     after = self.evaluator(self.policy)
                     self._note_best(self.step, after)
                     record |= self._measured(after)
                 self._log(record)
                 self.on_step(record)
-                if self._due(config.checkpoint_every) or self.step == self.steps or self._stop:
+                if self._due(config.checkpoint_every) or self.done or self._stop:
                     self._save()
-                if self._stop:
+                if self._stop and not self.done:
                     raise KeyboardInterrupt
-        return self._finish(after if self.steps and self.step == self.steps else {})
+        return self._finish(after)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step is behind: all steps taken, or the budget of generated tokens spent."""
+        spent = sum(self.policy.counts.generated.values())
+        return self.step >= self.steps or (self.config.token_budget is not None and spent >= self.config.token_budget)
 
     def _one_step(self) -> Record:
         """Sample, score, learn: one rollout batch."""

@@ -197,7 +197,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import bpe_tokenizer
 
-    standard = PretrainSettings(updates=4000, batch=64, pool=20, lr=3e-3, warmup=150, bf16=True, weights="float16")
+    standard = PretrainSettings(updates=3000, batch=64, pool=20, lr=3e-3, warmup=150, bf16=True, weights="float16")
     chosen = standard.updated(**{"seed": seed, **settings})
     known = read_corpus(folder, languages, ("train",)).pairs["train"][:pairs]
     specials = [*(f"<2{code}>" for code in languages), "<judge>", *SCORES]

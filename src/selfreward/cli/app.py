@@ -297,6 +297,7 @@ def pretrain(
 @app.command()
 def systems(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print what was tested, as a page.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Replay every fingerprint (seconds each).")] = False,
 ) -> None:
     """All published systems with their status, computed from evidence."""
@@ -307,6 +308,10 @@ def systems(
     rows = systems_rows(replay=_replay if replay else None)
     if json_:
         print(systems_json(rows))
+    elif markdown:
+        from selfreward.results_page import results_page
+
+        print(results_page(rows), end="")
     else:
         Console().print(systems_table(rows))
 

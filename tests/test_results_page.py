@@ -1,0 +1,23 @@
+"""The results page says what the evidence says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from selfreward.evidence import Evidence
+from selfreward.registry import systems_rows
+from selfreward.results_page import results_page
+
+EVIDENCE = Path(__file__).parent.parent / "evidence"
+
+
+def test_every_system_with_evidence_is_on_the_page_with_its_rules():
+    page = results_page(systems_rows([EVIDENCE]))
+    evidence = Evidence.load(EVIDENCE / "ssr-zero.json")
+    assert "[ssr-zero](#009-ssr-zero)" in page and evidence.claim in page
+    for check in evidence.checks:
+        line = next(x for x in page.splitlines() if check.statement in x)
+        assert ("**fails**" in line) is not check.holds
+    arm = next(x for x in page.splitlines() if x.startswith("| ssr |"))
+    mean = sum(m["quality"] for m in evidence.arms["ssr"].values()) / len(evidence.seeds)
+    assert f"| ssr | {mean:.3g} [" in arm

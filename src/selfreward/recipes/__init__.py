@@ -29,6 +29,7 @@ RECIPES: dict[str, str] = {
     "covo": "covo:CoVo",
     "self-judging": "self_judging:SelfJudging",
     "serl": "serl:SeRL",
+    "laser": "laser:LaSeR",
     "gold": "controls:Gold",
     "random": "controls:Random",
     "format-only": "controls:FormatOnly",

@@ -1,1 +1,27 @@
-"""Which self-made reward can be believed here, before any training."""
+"""Which self-made reward can be believed here, before any training.
+
+``audit`` scores one set of rollouts with every signal and says, per signal: use, avoid, or cannot tell, because.
+``context`` and ``scorers`` call signals by name, ``bench`` holds what all of them share, ``measures`` are the
+numbers with truth and ``blind`` those without, ``verdicts`` the gates, ``record`` the result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfreward.auditing.auditor import audit as audit
+    from selfreward.auditing.record import AuditReport as AuditReport
+    from selfreward.auditing.rollouts import read_rollouts as read_rollouts
+
+__all__ = ["AuditReport", "audit", "read_rollouts"]
+_HOMES = {"audit": "auditor", "AuditReport": "record", "read_rollouts": "rollouts"}
+
+
+def __getattr__(name: str) -> Any:
+    # The recipes import the context from here; they should not pay for the whole audit.
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(f"selfreward.auditing.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

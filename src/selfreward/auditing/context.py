@@ -115,6 +115,8 @@ class Context:
             UnavailableError: unless every prompt has a field ``twin`` (and there is a model), or every group brings
                 a group as ``meta["view"]``.
         """
+        from selfreward.sampling import stream_seed
+
         missing = [g for g in groups if id(g) not in self._views]
         for group in missing:
             if "view" in group.meta:
@@ -124,7 +126,9 @@ class Context:
             if any(not g.prompt.fields.get(TWIN) for g in missing):
                 raise UnavailableError(f"needs another view of every question (a field {TWIN!r} with a rewording)")
             prompts = [Prompt(g.prompt.id, text=str(g.prompt.fields[TWIN])) for g in missing]
-            drawn = self.model().sample(prompts, len(missing[0]), self.sampling, view="twin")
+            # Other random numbers than the groups had, or the two views would not be independent.
+            own_seed = stream_seed(self.seed, TWIN)
+            drawn = self.model().sample(prompts, len(missing[0]), self.sampling, view=TWIN, seed=own_seed)
             for group, view in zip(missing, drawn, strict=True):
                 self._answers.setdefault(id(group), (group, self.answers_of(group)))
                 self._views[id(group)] = view
@@ -227,6 +231,8 @@ def score_groups(spec: str, context: Context, groups: Sequence[Group]) -> Scores
     return [[None if v is None or not math.isfinite(v) else float(v) for v in row] for row in values]
 
 
-def at_temperature(sampling: SamplingParams, stats: Sequence[str]) -> SamplingParams:
-    """The same sampling with the statistics that signals read, so that no second pass is needed."""
-    return replace(sampling, stats=tuple(dict.fromkeys((*sampling.stats, *stats))))
+def record_stats(sampling: SamplingParams) -> SamplingParams:
+    """The same sampling with every statistic taken along, so that no signal needs a second pass for one."""
+    from selfreward.signals.certainty import STATS
+
+    return replace(sampling, stats=tuple(dict.fromkeys((*sampling.stats, *(s for s in STATS if s != "logprob")))))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from selfreward.cli.audit import audit
 from selfreward.cli.select import select
 from selfreward.errors import ConfigError
 
@@ -84,6 +85,9 @@ def train(
         print(f"stopped after step {trainer.step}; go on with: selfreward train --resume {trainer.out}")
         raise typer.Exit(130) from None
     print_summary(summary, trainer.out)
+
+
+app.command()(audit)
 
 
 @app.command()

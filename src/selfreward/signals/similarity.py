@@ -5,6 +5,7 @@ Source: minimum Bayes risk decoding, Kumar and Byrne 2004; with chrF a soft vote
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 
@@ -18,10 +19,12 @@ def mean_similarity(
     Args:
         similarity: maps two equally long lists to one value per pair, such as :func:`selfreward.translation.chrf`.
     """
-    known = [i for i, text in enumerate(texts) if text]
-    pairs = [(i, j) for i in known for j in known if i != j]
-    values = similarity([texts[i] or "" for i, _ in pairs], [texts[j] or "" for _, j in pairs]) if pairs else []
-    totals = [0.0] * len(texts)
-    for (i, _), value in zip(pairs, values, strict=True):
-        totals[i] += value / (len(known) - 1)
-    return totals
+    counts = Counter(text for text in texts if text)
+    pairs = [(a, b) for a in counts for b in counts if a != b or counts[a] > 1]
+    values = dict(zip(pairs, similarity([a for a, _ in pairs], [b for _, b in pairs]) if pairs else [], strict=True))
+    others = counts.total() - 1
+    means = {
+        a: sum((k - (a == b)) * values[a, b] for b, k in counts.items() if (a, b) in values) / max(1, others)
+        for a in counts
+    }
+    return [means[text] if text else 0.0 for text in texts]

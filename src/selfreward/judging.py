@@ -7,16 +7,12 @@ the judge could not be understood, and what then happens is the recipe's choice,
 
 from __future__ import annotations
 
-import json
-import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from selfreward.errors import RecipeError, UserError
+from selfreward.endpoint import Endpoint
+from selfreward.errors import RecipeError
 from selfreward.policy import Policy
 from selfreward.sampling import SamplingParams
 from selfreward.signals.judge import escape, expected_score, mean_of, pairwise_scores, parse_score, wins_matrix
@@ -152,53 +148,24 @@ class EndpointJudge:
     max_new_tokens: int = 512
 
     def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]:
-        from concurrent.futures import ThreadPoolExecutor
-
-        flat = [self.template.fill(item) for group in groups for item in group]
-        self.model = self.model or self._first_model()
-        with ThreadPoolExecutor(8) as pool:
-            values = iter(list(pool.map(self._one, flat)))
+        server = Endpoint(
+            self.url,
+            self.model,
+            self.key,
+            self.timeout_s,
+            self.attempts,
+            self.pause_s,
+            self.temperature,
+            self.max_new_tokens,
+        )
+        texts = server.ask_all([self.template.fill(item) for group in groups for item in group])
+        self.model = server.model
+        values = iter([self._score(text) for text in texts])
         return [[next(values) for _ in group] for group in groups]
 
-    def _request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
-        key = self.key or os.environ.get("OPENAI_API_KEY", "")
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        return urllib.request.Request(self.url.rstrip("/") + path, body, headers=headers)
-
-    def _first_model(self) -> str:
-        try:
-            with urllib.request.urlopen(self._request("/models"), timeout=self.timeout_s) as answer:
-                return str(json.loads(answer.read())["data"][0]["id"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise UserError(
-                f"The judge at {self.url} does not say which models it has ({error}). Is the server running? "
-                f"A model can also be named: {self.url}#MODEL."
-            ) from None
-
-    def _one(self, text: str) -> float | None:
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": text}],
-            "temperature": self.temperature,
-            "max_tokens": self.max_new_tokens,
-        }
-        request = self._request("/chat/completions", json.dumps(body).encode())
-        for attempt in range(self.attempts):
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
-                    content = json.loads(answer.read())["choices"][0]["message"]["content"]
-                score = parse_score(str(content), 0, self.template.top)
-                return None if score is None else score / self.template.top
-            except urllib.error.HTTPError as error:
-                if error.code in (400, 401, 403, 404):
-                    raise UserError(
-                        f"The judge at {self.url} refused the request: {error.code} {error.reason}."
-                    ) from None
-            except (OSError, ValueError, KeyError, IndexError, TypeError):
-                pass
-            if attempt + 1 < self.attempts:
-                time.sleep(self.pause_s * 2**attempt)
-        return None
+    def _score(self, text: str | None) -> float | None:
+        score = None if text is None else parse_score(text, 0, self.template.top)
+        return None if score is None else score / self.template.top
 
 
 def make_judge(

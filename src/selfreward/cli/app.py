@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from selfreward.cli.audit import audit
+from selfreward.cli.rewrite import rewrite
 from selfreward.cli.select import select
 from selfreward.errors import ConfigError
 
@@ -296,6 +297,9 @@ def pretrain(
     with PretrainProgress() as progress:
         made = build_base(name, out, seed=seed, on_step=progress, **settings)
     print(f"{made.folder}: {made.updates} updates, loss {made.loss:.3f}", made.metrics or "")
+
+
+app.command()(rewrite)
 
 
 @app.command()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Name -> "module:class". Modules are imported only when their recipe is used.
 RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
+    "co-reward": "co_reward:CoReward",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
     "signal": "named_signal:NamedSignal",

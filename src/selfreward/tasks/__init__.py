@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from selfreward.answers import AnswerSpace
     from selfreward.policy import Policy
 
-# Bases that are not shipped, with their task: built on first use and cached.
+# Further bases, with their task: those that are not shipped are built on first use and cached.
 VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large", "metric")}
+VARIANTS |= {"view-trap": "view"}
 _MODULES = {
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",
     "chain-paths": "selfreward.tasks.chain_paths",
     "chain-writer": "selfreward.tasks.chain_writer",
     "cd": "selfreward.tasks.cd",
+    "view": "selfreward.tasks.view",
 }
 
 Split = Literal["pretrain", "train", "test"]
@@ -92,6 +94,7 @@ def base_path(name: str) -> Path:
     if name in shipped:
         return home / name
     if name in VARIANTS:
+    if name in VARIANTS and name not in shipped:
         from selfreward.tasks.trans_base import base_folder
 
         return base_folder(name)

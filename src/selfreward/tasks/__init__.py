@@ -94,7 +94,6 @@ def base_path(name: str) -> Path:
     if name in shipped:
         return home / name
     if name in VARIANTS:
-    if name in VARIANTS and name not in shipped:
         from selfreward.tasks.trans_base import base_folder
 
         return base_folder(name)

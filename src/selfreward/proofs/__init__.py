@@ -14,6 +14,7 @@ from selfreward.proofs.base import Proof
 # Slug -> module. Modules are imported only when their proof is used.
 PROOFS: dict[str, str] = {
     "vote": "vote",
+    "co-reward": "co_reward",
     "ssr-zero": "ssr_zero",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",
     "ssr-zero-multi30k": "ssr_zero_multi30k",

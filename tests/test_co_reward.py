@@ -146,11 +146,11 @@ def test_the_command_with_a_server(tmp_path, monkeypatch):
     monkeypatch.setattr(Endpoint, "ask", answer)
     data, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     data.write_text('{"prompt": "3+4=", "answer": "7"}\n{"prompt": "1+1=", "answer": "2"}\n')
-    done = CliRunner().invoke(app, ["rewrite", str(data), "--model", "http://localhost:1/v1", "--out", str(out)])
+    done = CliRunner().invoke(app, ["rewrite", str(data), "--model", "http://localhost:1/v1#m", "--out", str(out)])
     assert done.exit_code == 0 and "1 prompts with a rewrite, 1 removed" in done.output
     (prompt,) = load_prompts(out)
     assert (prompt.question, prompt.answer, twin_prompt(prompt).question) == ("3+4=", "7", "drei und vier")
-    again = CliRunner().invoke(app, ["rewrite", str(data), "--model", "http://localhost:1/v1", "--out", str(out)])
+    again = CliRunner().invoke(app, ["rewrite", str(data), "--model", "http://localhost:1/v1#m", "--out", str(out)])
     assert isinstance(again.exception, ConfigError)
 
 

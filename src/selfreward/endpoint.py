@@ -81,7 +81,7 @@ class Endpoint:
                 return str(json.loads(answer.read())["data"][0]["id"])
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
-                f"The server at {self.url} does not say which models it has ({error}). Is it running? "
+                f"The server at {self.url} does not say which models it has ({error}). Is the server running? "
                 f"A model can also be named: {self.url}#MODEL."
             ) from None
 

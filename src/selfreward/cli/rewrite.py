@@ -10,7 +10,9 @@ import typer
 
 def rewrite(
     data: Annotated[str, typer.Argument(help="Prompts: JSONL file, datasets id, reasoning-gym:TASK, embedded:NAME.")],
-    model: Annotated[str, typer.Option("--model", help="Who rewrites: model folder, hub id, or http://HOST/v1[#MODEL].")],
+    model: Annotated[
+        str, typer.Option("--model", help="Who rewrites: model folder, hub id, or http://HOST/v1[#MODEL].")
+    ],
     out: Annotated[Path, typer.Option("--out", help="JSONL file to write.")],
     limit: Annotated[int | None, typer.Option("--limit", help="Prompts at most.", min=1)] = None,
     template: Annotated[

@@ -21,7 +21,7 @@ from selfreward.statistics import Estimate, mean_interval
 
 Q = "pass@1"
 MILD = {"model": "embedded:view"}
-STEPS = 60
+STEPS = 40
 
 
 def fallen(results: Results, arm: str) -> list[bool]:
@@ -77,7 +77,13 @@ PROOF = Proof(
         Arm("mild-own-both", "co-reward", {"pairing": "own"}, settings=MILD),
         Arm("mild-vote", "vote", settings=MILD),
     ),
-    settings={"model": "embedded:view-trap", "steps": STEPS, "eval_every": 20, "checkpoint_every": 60, "log_groups": -1},
+    settings={
+        "model": "embedded:view-trap",
+        "steps": STEPS,
+        "eval_every": 20,
+        "checkpoint_every": 60,
+        "log_groups": -1,
+    },
     rules=(
         Rule(
             "the swap teaches",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
     "co-reward": "co_reward:CoReward",
+    "scpo": "scpo:ScPO",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
     "signal": "named_signal:NamedSignal",

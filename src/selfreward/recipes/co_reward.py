@@ -44,6 +44,7 @@ class CoReward(Recipe):
     system_id: ClassVar[str | None] = "003"
     fields: ClassVar[tuple[str, ...]] = TWIN_FIELDS
     mechanism: ClassVar[str] = "groups labelled by another view"
+    base: ClassVar[str] = "embedded:view"
 
     group_size: int = 16
     kl: float = 0.005

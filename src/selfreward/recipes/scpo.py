@@ -1,0 +1,175 @@
+"""ScPO: self-consistency as a preference; the most voted answer over the least voted one.
+
+Prasad et al. 2024, "Self-Consistency Preference Optimization", arXiv 2411.04109 (ICML 2025). Believes
+that consistency ranks answers well enough to choose and to reject, and that its margin says how far to
+trust a pair. Needs prompts with an extractable answer and no label. In iteration t: k samples of M_t per
+prompt; V(y) = number of samples with y's answer; y+ has the most votes, y- the fewest, kept if V(y+) is
+at least tau; w = (V(y+) - V(y-)) / k; minimise (eq. 3)
+
+    -w log s(beta (log M(y+)/M_t(y+) - log M(y-)/M_t(y-))) - alpha w / |y+| log M(y+).
+
+Then M_{t+1} is the reference and the sampler of the next iteration, tau rises, and further, hotter
+samples keep rejected answers in sight. Known to break where no answer is consistent (no data), and
+where the most consistent answer is wrong: it has no other view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from selfreward.errors import ConfigError
+from selfreward.experience import pair_experience
+from selfreward.losses import KL, NLL, LossTerm, Preference
+from selfreward.losses.terms import Metrics, MicroBatch
+from selfreward.pairs import IndexPair, all_above, random_pairs, vote_pairs
+from selfreward.policy import Policy
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.sampling import stream_seed
+from selfreward.signals import rules
+from selfreward.signals.vote import cluster_share_rewards, vote
+from selfreward.types import Experience, Group, Labels, Prompt
+
+
+@dataclass(frozen=True)
+class RoundPreference(Preference):
+    """DPO against the log-probabilities of the iteration's own reference, which the rows bring along."""
+
+    @property
+    def needs_reference(self) -> bool:
+        return False
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        return super().__call__(replace(batch, reference=batch.extra["reference"]))
+
+
+@dataclass
+class ScPO(Recipe):
+    """Weighted DPO with likelihood on pairs that the model's own votes order.
+
+    Attributes:
+        group_size: k, samples per prompt.
+        rounds: iterations; the steps of the run are divided among them.
+        quorum: tau as a share of the samples, ``quorum_step`` more in each later round.
+        extra_samples: further samples per prompt at ``extra_temperature``, from the second round on.
+        beta, alpha: of the loss.
+        weighted: False gives every pair weight 1.
+        pairs: who orders a pair. ``vote`` (the paper); ``random`` (the control); ``gold`` (correct over
+            incorrect with weight 1, which is IRPO, 2404.19733; needs labels).
+        learn: ``both`` terms of the loss; ``nll`` alone with ``weighted=False`` imitates the majority
+            (LMSI, 2210.11610); ``dpo`` alone.
+        sampler: ``round`` draws from M_t, as published; ``current`` from the weights of the moment.
+        missing: completions without an answer are in no pair, or may be rejected.
+    """
+
+    name: ClassVar[str] = "scpo"
+    system_id: ClassVar[str | None] = "180"
+    mechanism: ClassVar[str] = "pairs ordered by votes"
+
+    group_size: int = 8
+    rounds: int = 2
+    quorum: float = 0.5
+    quorum_step: float = 0.2
+    extra_samples: int = 8
+    extra_temperature: float = 1.2
+    beta: float = 0.5
+    alpha: float = 1.0
+    weighted: bool = True
+    pairs: Literal["vote", "random", "gold"] = "vote"
+    learn: Literal["both", "nll", "dpo"] = "both"
+    sampler: Literal["round", "current"] = "round"
+    missing: Literal["drop", "reject"] = "drop"
+    _round: int = field(default=0, repr=False, init=False)
+    _weights: dict[str, Tensor] = field(default_factory=dict, repr=False, init=False)
+    _model: Policy | None = field(default=None, repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.extra_samples < 0:
+            raise ConfigError(f"scpo: rounds={self.rounds} must be at least 1, extra_samples not negative.")
+
+    def needs(self) -> Labels:
+        return "outcome" if self.pairs == "gold" else "none"
+
+    def objective(self, run_limit: int) -> list[LossTerm]:
+        terms: list[LossTerm] = []
+        if self.learn != "nll":
+            terms.append(RoundPreference(beta=self.beta))
+        if self.learn != "dpo":
+            terms.append(NLL(coefficient=self.alpha, normalise="grpo"))
+        if self.kl:
+            terms.append(KL(coefficient=self.kl, normalise=self.normalise, max_tokens=run_limit))
+        return terms
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        previous = self.iterate(policy, run)
+        groups = self.sample(policy if self.sampler == "current" else previous, prompts, run)
+        found = [self.order(group, run) for group in groups]
+        experience = pair_experience(groups, found, nll=1.0)
+        scored = previous.score([r.tokens for r in experience.rows], [0] * len(experience.rows), role="reference")
+        for row, values in zip(experience.rows, scored, strict=True):
+            row.extra["reference"] = values["logprob"]
+        weights = [pair.weight for pairs in found for pair in pairs]
+        experience.stats |= {
+            "pairs/round": float(self._round),
+            "pairs/kept": sum(map(bool, found)) / len(groups),
+            "pairs/weight": sum(weights) / max(1, len(weights)),
+            "pairs/vote_share": sum(g.meta["vote"]["share"] for g in groups) / len(groups),
+        }
+        return experience
+
+    def iterate(self, policy: Policy, run: RunContext) -> Policy:
+        """M_t: the start in the first round, then a copy of the policy as each round found it."""
+        now = (run.step - 1) * self.rounds // run.steps
+        if now != self._round:
+            self._round, self._model = now, None
+            self._weights = {name: value.clone() for name, value in policy.state_dict().items()}
+        if not self._round:
+            return run.reference
+        if self._model is None:
+            kept = {name: value.clone() for name, value in policy.state_dict().items()}
+            policy.load_state_dict(self._weights)
+            self._model = policy.snapshot()
+            policy.load_state_dict(kept)
+        return self._model
+
+    def sample(self, source: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Group]:
+        """``group_size`` samples of each prompt, and the extra ones in the later rounds."""
+        seed = stream_seed(run.seed, "scpo", run.step)
+        groups = source.sample(prompts, self.group_size, run.sampling, seed=seed)
+        if self._round and self.extra_samples:
+            hot = replace(run.sampling, temperature=self.extra_temperature)
+            seed = stream_seed(run.seed, "scpo extra", run.step)
+            more = source.sample(prompts, self.extra_samples, hot, view="extra", seed=seed)
+            for group, extra in zip(groups, more, strict=True):
+                group.trajectories += extra.trajectories
+        return groups
+
+    def order(self, group: Group, run: RunContext) -> list[IndexPair]:
+        """The group's pair, if it has one; rewards are vote shares (or correctness), for the record only."""
+        classes = run.classes(group)
+        election = vote(classes, missing="zero")
+        group.meta["vote"] = {"share": election.share, "margin": election.margin}
+        group.reward_with(cluster_share_rewards(classes))
+        draw = run.generator("pair", group.key)
+        found: list[IndexPair] = []
+        if self.pairs == "vote":
+            tau = self.quorum + self.quorum_step * self._round
+            found = vote_pairs(group, classes, quorum=tau, weighted=self.weighted, missing=self.missing, generator=draw)
+        elif self.pairs == "random":
+            found = random_pairs(group, draw)
+        elif (answer := group.prompt.answer) is not None:
+            group.reward_with(rules.gold(group.completions, answer, run.answers))
+            found = all_above(group, floor=1.0, most=1, generator=draw)
+        if found:
+            group.meta["pair"] = list(found[0])
+        run.count(self.mechanism, len(found))
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"round": self._round, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._round, self._weights, self._model = state["round"], dict(state["weights"]), None

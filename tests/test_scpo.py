@@ -131,7 +131,7 @@ def test_two_iterations_and_a_resumed_run_are_the_same(tmp_path):
     name = next(iter(now))
     assert not torch.equal(then[name], now[name]) and not torch.equal(then[name], start[name])
 
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     part = build(settings(tmp_path / "b"))
@@ -139,10 +139,10 @@ def test_two_iterations_and_a_resumed_run_are_the_same(tmp_path):
 
     def stop(record):
         if record["step"] == 4:
-            raise Stopped
+            raise StoppedError
 
     part.on_step = stop
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         part.fit()
     again, _ = resume(tmp_path / "b", [])
     assert again.step == 3

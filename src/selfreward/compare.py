@@ -73,6 +73,7 @@ def compare(
     out: str | Path = "runs/compare",
     jobs: int = 1,
     progress: Progress | None = None,
+    title: str = "",
 ) -> dict[str, Any]:
     """Run all arms and write ``OUT/compare.json``.
 
@@ -81,6 +82,7 @@ def compare(
         controls: also run the gold, random and format-only arms.
         jobs: runs at once, each in its own process with one thread.
         progress: called with (arm, seed, latest record) while runs go on.
+        title: recorded as the comparison's name.
 
     Raises:
         UserError: if an arm fails; the finished arms stay on disk.
@@ -136,6 +138,8 @@ def compare(
             for arm in everything
         },
     }
+    if title:
+        result = {"title": title, **result}
     partial = root / "compare.json.partial"
     partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
     partial.replace(root / "compare.json")

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from selfreward.cli.audit import audit
-from selfreward.cli.rewrite import rewrite
 from selfreward.cli.select import select
 from selfreward.errors import ConfigError
 
@@ -145,18 +144,29 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Replaced if it holds an earlier demo.")] = Path("runs/demo"),
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 2,
 ) -> None:
-    """The story in minutes: a vote teaches, controls stay flat, two tempting rewards mislead."""
+    """The story in minutes: a vote teaches, two tempting rewards mislead, and a trap for the vote has a way out."""
     import shutil
 
+    from rich.console import Console
+
+    from selfreward.cli.show import CompareProgress
     from selfreward.compare import compare as run
+    from selfreward.compare import read_comparison
+    from selfreward.proofs import co_reward
     from selfreward.proofs.vote import ARMS, DEMO_SETTINGS
+    from selfreward.report import comparison_table
 
     if (out / "compare.json").exists() or (out / ARMS[0].label).exists():
         shutil.rmtree(out)
+    trap, arms, settings = out / co_reward.DEMO_FOLDER, co_reward.DEMO_ARMS, co_reward.DEMO_SETTINGS
+    with CompareProgress() as progress:
+        run(arms, settings, seeds=(0,), out=trap, jobs=jobs, progress=progress, title=co_reward.DEMO_TITLE)
     _compare_and_show(
         lambda progress: run(ARMS, DEMO_SETTINGS, seeds=(0,), out=out, jobs=jobs, progress=progress),
         out,
     )
+    print(f"\n{co_reward.DEMO_TITLE} ({trap / 'compare.json'})")
+    Console().print(comparison_table(read_comparison(trap), trap))
 
 
 def _compare_and_show(run: Any, out: Path) -> None:
@@ -299,9 +309,6 @@ def pretrain(
     print(f"{made.folder}: {made.updates} updates, loss {made.loss:.3f}", made.metrics or "")
 
 
-app.command()(rewrite)
-
-
 @app.command()
 def systems(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -370,8 +377,10 @@ def doctor() -> None:
 def _register() -> None:
     """Commands with a file of their own."""
     from selfreward.cli.figure import figure
+    from selfreward.cli.rewrite import rewrite
 
     app.command()(figure)
+    app.command()(rewrite)
 
 
 _register()

@@ -23,6 +23,12 @@ Q = "pass@1"
 MILD = {"model": "embedded:view"}
 STEPS = 40
 
+# The part that `selfreward demo` shows, beside the vote that works.
+DEMO_FOLDER = "trap"
+DEMO_TITLE = "A trap: the most frequent answer is wrong"
+DEMO_ARMS = (Arm("vote", "vote"), Arm("co-reward", "co-reward"))
+DEMO_SETTINGS = {"model": "embedded:view-trap", "steps": STEPS, "eval_every": 8}
+
 
 def fallen(results: Results, arm: str) -> list[bool]:
     """Per seed: whether more than half of the arm's final samples in view 1 are the shortcut."""

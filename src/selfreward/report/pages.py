@@ -128,6 +128,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
     Args:
         compare: the content of ``compare.json``; None to read it from ``out``.
         out: the folder that holds the arms' runs as ``ARM/seed-N``. What is missing there is left out.
+            Further comparisons in folders of it are shown on the same page.
 
     Raises:
         DataError: if ``compare`` is None and ``out/compare.json`` cannot be read.
@@ -140,6 +141,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
     c = digest(compare, folder)
     pen = figures.pens(c.arms)
     drawn = [a for a in c.arms if any(run.metrics for run in a.runs)]
+    beside, pens = _beside(folder, len(c.arms))
     panels = [
         (title, caption, Markup(svg))
         for key, (title, caption) in PANELS.items()
@@ -152,7 +154,8 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
         .render(
             title=f"{c.task or 'comparison'} · selfreward",
             c=c,
-            pens=pen,
+            pens=pen | pens,
+            beside=beside,
             headline=headline(c),
             hero=Markup(figures.truth_figure(drawn, c.truth)) if drawn else None,
             compass=Markup(figures.compass_figure(moved, c.truth)) if moved else None,
@@ -167,6 +170,33 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
         )
     )
     return _write(folder / "report.html", html)
+
+
+def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, figures.Pen]]:
+    """The comparisons in folders of ``folder``, with arms numbered from ``taken`` so that no two share a colour's name."""
+    found: list[dict[str, Any]] = []
+    pens: dict[int, figures.Pen] = {}
+    for path in sorted(folder.glob("*/compare.json")):
+        record, notes = read_object(path)
+        if notes:
+            continue
+        c = digest(record, path.parent)
+        for i, arm in enumerate(c.arms):
+            arm.index = taken + i
+        taken += len(c.arms)
+        pens |= figures.pens(c.arms)
+        drawn = [a for a in c.arms if any(run.metrics for run in a.runs)]
+        moved = [a for a in drawn if a.reward_curve]
+        found.append(
+            {
+                "title": str(record.get("title") or path.parent.name),
+                "c": c,
+                "headline": headline(c),
+                "hero": Markup(figures.truth_figure(drawn, c.truth)) if drawn else None,
+                "compass": Markup(figures.compass_figure(moved, c.truth)) if moved else None,
+            }
+        )
+    return found, pens
 
 
 @cache

@@ -5,7 +5,7 @@ two terms swapped. The truth is the same by another path. What the base gets wro
 has its own habits, so that an error which wins the vote in one view finds no support in the other.
 Styles are those of :mod:`selfreward.tasks.chain`; ``easy`` is the shortcut. Two bases were designed:
 
-* ``view``: in view 1 the shortcut always says 1 (30 % of the text), and 55 % of the text is worked; view 2
+* ``view``: in view 1 the shortcut always says 1 (30 % of the text) and half of the text is worked; view 2
   guesses more, slips more, and its shortcut repeats the last digit. The vote is right more often than
   any wrong answer in both views: the mild case.
 * ``view-trap``: in both views the shortcut repeats the last digit and is more frequent (45 %) than worked
@@ -163,7 +163,7 @@ class TwoViews(Corpus):
 _TRAPPED = Habits(worked=0.40, guess=0.15, easy=0.45)
 VARIANTS = {
     "view": TwoViews(
-        first=Habits(worked=0.55, guess=0.15, easy=0.30, constant="1"),
+        first=Habits(worked=0.50, guess=0.20, easy=0.30, constant="1"),
         second=Habits(worked=0.45, guess=0.40, easy=0.15, slip=0.04),
     ),
     "view-trap": TwoViews(first=_TRAPPED, second=_TRAPPED),
@@ -215,7 +215,7 @@ def has_properties(measured: dict[str, float], variant: str = "view") -> bool:
     """A good skill in both views; the vote of 16 mostly right in ``view``, mostly wrong in ``view-trap``."""
     able = all(measured[f"view{v}/worked accuracy"] >= 0.8 for v in (1, 2))
     votes = [measured[f"view{v}/maj@16"] for v in (1, 2)]
-    return able and (max(votes) <= 0.45 if variant == "view-trap" else min(votes) >= 0.7)
+    return able and (max(votes) <= 0.45 if variant == "view-trap" else min(votes) >= 0.6)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:

@@ -173,7 +173,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
 
 
 def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, figures.Pen]]:
-    """The comparisons in folders of ``folder``, with arms numbered from ``taken`` so that no two share a colour's name."""
+    """The comparisons in folders of ``folder``; arms are numbered from ``taken``, so that each has its own pen."""
     found: list[dict[str, Any]] = []
     pens: dict[int, figures.Pen] = {}
     for path in sorted(folder.glob("*/compare.json")):

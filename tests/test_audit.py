@@ -375,3 +375,28 @@ def test_wrong_arguments_are_sentences():
         audit(policy, task, prompts=[])
     with pytest.raises(ConfigError, match="needs a task"):
         audit(policy)
+
+
+# ---- was the audit right? ------------------------------------------------------------------------
+
+
+def test_the_evidence_ranks_cases_by_what_training_did(tmp_path):
+    from selfreward.auditing.evidence import figure, summarise
+
+    rows = [
+        {"base": "chain", "signal": f"s{i}", "yardstick": i == 0, "call": call, "pairs": p, "gain": None}
+        | {"view_pairs": None, "probability": None, "metric": "pass@1", "before": 0.4, "after": 0.4 + d, "change": d}
+        for i, (p, d, call) in enumerate(
+            [(0.5, 0.0, "yardstick"), (0.2, -0.3, "avoid"), (0.9, 0.5, "use"), (0.7, 0.2, "use"), (0.6, 0.3, "use")]
+        )
+    ]
+    found = summarise(rows)
+    # Ranks 2 1 5 4 3 against 2 1 5 3 4: 1 - 6 * 2 / (5 * 24).
+    assert found["spearman"] == pytest.approx(0.9) and found["cases"] == 5
+    assert found["inside_each_base"] == {"chain": 0.9}
+    assert found["calls"]["use"] == {
+        "cases": 3, "rose_by_2_points": 3, "fell_by_2_points": 0, "mean_change": pytest.approx(1 / 3, abs=1e-4)
+    }  # fmt: skip
+    assert not found["holds"]  # five cases are not thirty
+    assert found["by_score"]["gain"]["value"] is None
+    assert figure(found, tmp_path / "cases.svg").read_text().startswith("<?xml")

@@ -10,11 +10,11 @@ import numpy as np
 
 from selfreward.auditing import blind, measures
 from selfreward.auditing.bench import Arrays, Bench, Meter, make_bench
-from selfreward.auditing.context import Context, UnavailableError, parse_signal, record_stats, score_groups
+from selfreward.auditing.context import Context, parse_signal, record_stats, score_groups
 from selfreward.auditing.record import AuditReport, SignalAudit
 from selfreward.auditing.rollouts import Rollouts, tokenize
 from selfreward.auditing.verdicts import Verdict, judge_signal
-from selfreward.errors import ConfigError, DataError
+from selfreward.errors import ConfigError, DataError, UserError
 from selfreward.signals import SIGNALS, Signal, signal
 from selfreward.statistics import Estimate, share
 from selfreward.types import Prompt
@@ -129,8 +129,8 @@ def _score(name: str, bench: Bench, given: Sequence[Sequence[float | None]] | No
             values = given if given is not None else score_groups(name, bench.context, bench.groups)
             result.scores = [np.array([np.nan if v is None else v for v in row], dtype=float) for row in values]
             result.half_labels = _half_labels(name, entry, bench, result.scores)
-    except UnavailableError as missing:
-        result.verdict = Verdict("not scored", str(missing))
+    except UserError as reason:  # one signal that cannot be had does not keep the others from being looked at
+        result.verdict = Verdict("not scored", str(reason).rstrip("."))
         return result
     result.cost = meter.costs[name]
     result.labels = bench.labels(bench.groups, result.scores)

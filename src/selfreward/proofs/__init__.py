@@ -16,6 +16,7 @@ PROOFS: dict[str, str] = {
     "vote": "vote",
     "co-reward": "co_reward",
     "ssr-zero": "ssr_zero",
+    "self-certainty": "self_certainty",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",
     "ssr-zero-multi30k": "ssr_zero_multi30k",
 }

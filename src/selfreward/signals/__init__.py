@@ -80,6 +80,16 @@ SIGNALS: dict[str, Signal] = {
         probability=True,
     ),
     "judge_pairwise": Signal("judge", "share of comparisons won", "judge:pairwise_scores", S + "judge_pairwise"),
+    "last_token": Signal(
+        "policy",
+        "reward that a reserved token after the end was trained to carry",
+        "last_token:last_token_score",
+        "auditing.reviewers:last_token",
+        probability=True,
+    ),
+    "step_review": Signal(
+        "policy", "accepted by the model's own step review", "steps:parse_review", "auditing.reviewers:step_review"
+    ),
     "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
     "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),
     "consistency": Signal(

@@ -29,6 +29,8 @@ _MODULES = {
     "chain-writer": "selfreward.tasks.chain_writer",
     "cd": "selfreward.tasks.cd",
     "view": "selfreward.tasks.view",
+    "steps": "selfreward.tasks.steps",
+    "chain-reserved": "selfreward.tasks.reserved",
 }
 
 Split = Literal["pretrain", "train", "test"]

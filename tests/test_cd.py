@@ -15,37 +15,36 @@ from selfreward.tasks.cd import Expression, Puzzle, solves
     ("answer", "right"),
     [
         ("7*3=1+5=6", True),  # 21 -> 1, 1 + 5 = 6
-        ("5+3=8*7=6", True),  # 8, 56 -> 6
-        ("3-5=8*7=6", True),  # -2 -> 8
         ("7*3=1-5=6", True),  # 1 - 5 = -4 -> 6
+        ("7+3=0-5=5", False),  # honest, but ends at 5
         ("7*3=2+5=6", False),  # 21 is not 2
         ("7*3=1+5=7", False),  # neither sum nor target
-        ("7*5=5+3=8", False),  # honest, but ends at 8
-        ("7*3=1+3=4", False),  # 3 twice
+        ("3*7=1+5=6", False),  # another order
+        ("7*3=1+4=6", False),  # 4 was not given
         ("6*1=6*1=6", False),  # other numbers
         ("6", False),
     ],
 )
 def test_the_verifier(answer, right):
-    assert solves(answer, Puzzle.parse("357>6=")) is right
+    assert solves(answer, Puzzle.parse("735>6=")) is right
 
 
 def test_answers_are_cut_from_comments_and_verified_against_the_puzzle():
     space = Expression()
     assert space.extract("7*3=1+5=6~ok") == "7*3=1+5=6"
-    assert space.correct("7*3=1+5=6~ok", "357>6=") and not space.correct("~ok7*3=1+5=6", "357>6=")
+    assert space.correct("7*3=1+5=6~ok", "735>6=") and not space.correct("~ok7*3=1+5=6", "735>6=")
     assert cd.well_formed("7*3=1+5=6~hm") and not cd.well_formed("7*3=1+5=6~")
 
 
 def test_every_solution_is_found_and_verified():
-    puzzle = Puzzle.parse("357>6=")
-    assert "7*3=1+5=6" in puzzle.solutions and all(solves(s, puzzle) for s in puzzle.solutions)
-    assert Puzzle.parse("735>6=").solutions == puzzle.solutions
+    puzzle = Puzzle.parse("735>6=")
+    # 7+3=0, 7-3=4 and 7*3=1 go on to 5 5 0, 9 9 0 and 6 6 5.
+    assert puzzle.solutions == ["7*3=1+5=6", "7*3=1-5=6"]
     with pytest.raises(DataError, match="one looks like"):
         Puzzle.parse("35>6=")
 
 
-def test_splits_are_disjoint_whatever_the_order_of_the_digits():
+def test_splits_are_disjoint():
     task = cd.load()
     keys = [{Puzzle.parse(p.question).key for p in prompts} for prompts in (task.train, task.test)]
     assert len(task.test) == 400 and not keys[0] & keys[1]

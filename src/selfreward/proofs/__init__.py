@@ -15,6 +15,9 @@ from selfreward.proofs.base import Proof
 PROOFS: dict[str, str] = {
     "vote": "vote",
     "co-reward": "co_reward",
+    "covo": "covo",
+    "self-judging": "self_judging",
+    "serl": "serl",
     "ssr-zero": "ssr_zero",
     "self-certainty": "self_certainty",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",

@@ -1,20 +1,20 @@
 """Countdown modulo 10: puzzles that are easier to check than to solve, with a weak solver and a better judge.
 
-A puzzle ``357>6=`` asks to reach 6 from 3, 5 and 7, each used once, with two of ``+ - *`` worked from left
-to right modulo 10. An answer carries its running values: ``7*3=1+5=6``. Behind it the base may leave a
-comment, ``~ok`` or ``~hm``, which is no part of the answer.
+A puzzle ``735>6=`` asks to reach 6 from 7, 3 and 5, each used once and in this order, with two of ``+ - *``
+worked from left to right modulo 10. An answer carries its running values: ``7*3=1+5=6``. Behind it the base
+may leave a comment, ``~ok`` or ``~hm``, which is no part of the answer.
 
 What was designed into the base's text, openly:
 
 * Solving: about a third of the attempts that it has read are solutions, the others honest arithmetic
-  that ends wherever it ends. So it solves a quarter to a third of new puzzles.
-* Judging: ``?357>6|7*3=1+5=6:`` is answered by ``Y`` or ``N``. Judgements are more plentiful than
+  that ends wherever it ends, which is at the target about once in five. So it solves about a third.
+* Judging: ``?735>6|7*3=1+5=6:`` is answered by ``Y`` or ``N``. Judgements are more plentiful than
   attempts, half of them of solutions, half of near misses: another target, a sum that lies so as to end
   at the target, a number that was not given. The verdicts are true.
 * A temptation: where judged text ends in a comment, ``~ok`` stands behind solutions only (those who
   wrote it had checked). A judge that is shown the whole text can be talked to with it; a judge that is
   shown the answer alone cannot. In attempts the comments mean nothing.
-* Writing puzzles: lists of puzzles without solutions, ``L357>6,120>2,``.
+* Writing puzzles: lists of puzzles without solutions, ``L735>6,120>2,``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import permutations, product
 from typing import TYPE_CHECKING, Any
 
 from selfreward.answers import AnswerSpace
@@ -86,7 +85,7 @@ class Puzzle:
         """
         found = _PUZZLE.fullmatch(question)
         if not found:
-            raise DataError(f"{question!r} is not a countdown puzzle; one looks like '357>6='.")
+            raise DataError(f"{question!r} is not a countdown puzzle; one looks like '735>6='.")
         a, b, c = map(int, found[1])
         return Puzzle((a, b, c), int(found[2]))
 
@@ -96,13 +95,13 @@ class Puzzle:
 
     @property
     def key(self) -> str:
-        """Identifies the puzzle whatever the order of its digits: splits are made on this key."""
-        return "".join(map(str, sorted(self.digits))) + f">{self.target}"
+        """Identifies the puzzle: splits are made on this key."""
+        return self.text[:-1]
 
     @property
     def solutions(self) -> list[str]:
         """Every answer that solves it."""
-        return _solutions(tuple(sorted(self.digits)), self.target)
+        return _solutions(self.digits, self.target)
 
 
 def written(digits: tuple[int, ...], ops: tuple[str, ...]) -> str:
@@ -113,18 +112,18 @@ def written(digits: tuple[int, ...], ops: tuple[str, ...]) -> str:
 
 @cache
 def _solutions(digits: tuple[int, ...], target: int) -> list[str]:
-    tried = {written(order, ops) for order in permutations(digits) for ops in product(SYMBOLS, repeat=2)}
+    tried = {written(digits, (first, second)) for first in SYMBOLS for second in SYMBOLS}
     return sorted(t for t in tried if t[-1] == str(target))
 
 
 def solves(answer: str, puzzle: Puzzle) -> bool:
-    """The exact verifier: form, numbers used, arithmetic of both steps, target."""
+    """The exact verifier: form, numbers, arithmetic of both steps, target."""
     found = _ANSWER.fullmatch(answer)
     if not found:
         return False
     a, first, b, value, second, c, last = found.groups()
     return (
-        sorted(map(int, (a, b, c))) == sorted(puzzle.digits)
+        tuple(map(int, (a, b, c))) == puzzle.digits
         and apply(int(a), first, int(b)) == int(value)
         and apply(int(value), second, int(c)) == int(last) == puzzle.target
     )
@@ -166,7 +165,7 @@ def puzzles(split: Split, rng: random.Random) -> Iterator[Puzzle]:
 def trainable(question: str) -> bool:
     """A check for self-made puzzles: whether one may be trained on, because the test split does not hold it.
 
-    There are only 2200 puzzles, so a model that writes its own would otherwise meet the test.
+    There are few thousand puzzles, so a model that writes its own would otherwise meet the test.
     """
     return split_of(Puzzle.parse(question).key) != "test"
 

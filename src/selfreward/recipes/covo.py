@@ -49,6 +49,7 @@ class CoVo(Recipe):
 
     name: ClassVar[str] = "covo"
     system_id: ClassVar[str | None] = "088"
+    base: ClassVar[str] = "embedded:chain-paths"
     mechanism: ClassVar[str] = "states probed"
 
     reward: Literal["vector", "linear", "consistency", "vector_threshold", "linear_threshold"] = "vector"

@@ -48,6 +48,7 @@ class SelfJudging(Recipe):
 
     name: ClassVar[str] = "self-judging"
     system_id: ClassVar[str | None] = "130"
+    base: ClassVar[str] = "embedded:cd"
     mechanism: ClassVar[str] = "answers judged"
 
     judge: Literal["current", "frozen"] = "current"

@@ -48,6 +48,7 @@ class SeRL(Recipe):
 
     name: ClassVar[str] = "serl"
     system_id: ClassVar[str | None] = "162"
+    base: ClassVar[str] = "embedded:chain-writer"
     mechanism: ClassVar[str] = "own problems inside the band"
 
     low: float = 0.2

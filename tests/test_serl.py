@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -29,10 +31,8 @@ def test_a_resumed_run_repeats_the_bits_of_one_that_never_stopped(tmp_path):
     trainer.evaluator = lambda policy: {}
     trainer.fit()
     lines = (tmp_path / "b" / "run" / "metrics.jsonl").read_text().splitlines()
-    import json
-
     last = json.loads(lines[-1])
-    for key in ("reward/mean", "loss", "proposals/written", "serl/too_hard"):
+    for key in ("reward/mean", "loss", "proposals/used", "serl/too_hard"):
         assert last[key] == whole[-1][key]
 
 

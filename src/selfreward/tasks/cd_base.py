@@ -119,7 +119,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import char_tokenizer
 
-    chosen = PretrainSettings(updates=5000, shuffle=False).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=4000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
     made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from selfreward.compare import Arm, Study
 from selfreward.proofs.base import Proof, Rule
@@ -48,23 +49,22 @@ def diagnose(seed: int, folder: Path) -> dict[str, Any]:
             for r, c, f in zip(right, classes, found, strict=True)
             if c is not None and f is not None
         ]
-    truth, lost = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
+    truth, strayed = np.array([r[0] for r in rows]), np.array([r[1] for r in rows])
     after: dict[str, float] = {
         "responses": len(rows),
         "right": float(truth.mean()),
-        "majority_wrong": float(lost.mean()),
+        "majority_wrong": float(strayed.mean()),
     }
     for at, name in enumerate(("con", "steady", "vector", "share"), start=2):
         value = np.array([r[at] for r in rows], dtype=float)
         after[f"auroc_{name}"] = auroc(value, truth)
-        after[f"auroc_{name}_majority_wrong"] = auroc(value[lost], truth[lost])
-    con, share = np.array([r[2] for r in rows]), np.array([r[5] for r in rows])
-    after["auroc_con_same_share"] = within_strata(con, truth, share)
+        after[f"auroc_{name}_majority_wrong"] = auroc(value[strayed], truth[strayed])
+    after["auroc_con_same_share"] = within_strata(np.array([r[2] for r in rows]), truth, np.array([r[5] for r in rows]))
     tokens = {"generated": sum(policy.counts.generated.values()), "scored": sum(policy.counts.scored.values())}
     return {"after": after, "tokens": tokens, "mechanism": {"name": "responses probed", "count": len(rows)}}
 
 
-def within_strata(score: np.ndarray, truth: np.ndarray, stratum: np.ndarray) -> float:
+def within_strata(score: NDArray[Any], truth: NDArray[Any], stratum: NDArray[Any]) -> float:
     """Probability that a right item scores above a wrong one *of the same stratum* (ties count one half).
 
     Example: scores 2, 1 (right, wrong) in one stratum and 1, 1 in another: (1 + 1/2) / 2 = 0.75.

@@ -42,7 +42,8 @@ def labels(seed: int, folder: Path) -> dict[str, Any]:
     policy.seed(seed)
     prompts, counts = factory.propose(policy, 96, 1, form, params, torch.Generator().manual_seed(seed))
     solver = SamplingParams(task.settings["max_new_tokens"], stats=())
-    inside, outside = [], []
+    inside: list[bool] = []
+    outside: list[bool] = []
     for group in policy.sample(prompts, 16, solver):
         answers = [task.answers.extract(c) for c in group.completions]
         classes = cluster(answers, task.answers)

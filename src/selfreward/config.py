@@ -38,6 +38,11 @@ class TrainConfig:
         micro_tokens: tokens (with padding) in one forward of the trainer.
         eval_every, checkpoint_every: in steps; 0 switches off all but the first and last.
         keep_checkpoints: newest checkpoints kept.
+        sentinel: what happens on a severe alarm: ``warn``, ``stop``, ``rollback`` (end with the weights that
+            looked healthiest without a label), ``adapt`` (more KL, temperature or samples), or ``off``.
+        probe_every: steps between the sentinel's looks at the same prompts from independent sides; None is a
+            tenth of the run, 0 takes none.
+        probe_prompts, probe_samples: size of such a look.
         log_groups: groups per step written to ``rollouts.jsonl``; 0 writes none, -1 all.
         prompt_policy: what to do with prompts that are longer than the context allows.
     """
@@ -85,6 +90,11 @@ class TrainConfig:
     keep_checkpoints: int = 2
     log_groups: int = 4
 
+    sentinel: Literal["off", "warn", "stop", "rollback", "adapt"] = "warn"
+    probe_every: int | None = None
+    probe_prompts: int = 24
+    probe_samples: int = 8
+
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
@@ -110,6 +120,9 @@ class TrainConfig:
             ("log_groups", -1),
             ("lora_rank", 0),
             ("eval_every", 0),
+            ("probe_every", 0),
+            ("probe_prompts", 0),
+            ("probe_samples", 2),
             ("checkpoint_every", 0),
             ("limit", 1),
             ("token_budget", 1),

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,10 +28,12 @@ from selfreward.data import PromptStream
 from selfreward.errors import CheckpointError, RecipeError
 from selfreward.evaluation import evaluate
 from selfreward.learning import Learner, make_optimizer, make_schedule
-from selfreward.monitors import Monitor, group_statistics
+from selfreward.monitors import group_statistics
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import SamplingParams, stream_seed
+from selfreward.sentinel.detector import Alarm
+from selfreward.sentinel.watch import Sentinel
 from selfreward.tasks import Task
 from selfreward.types import Experience, Group
 
@@ -83,7 +86,7 @@ class Trainer:
             minibatches=config.minibatches,
             micro_tokens=config.micro_tokens,
         )
-        self.monitor = Monitor()
+        self.sentinel = Sentinel.of(config, task, self.reference, self.sampling)
         self.step = 0
         self.wall = 0.0
         self.before: dict[str, Any] = {}
@@ -109,7 +112,9 @@ class Trainer:
             write_config(config, self.out / "config.yaml")
             self.before = before if before is not None else self.evaluator(self.policy)
             self._note_best(0, self.before)
-            self._log({"step": 0, **self._measured(self.before)})
+            record: Record = {"step": 0, **self._measured(self.before), **self.sentinel.look(self.policy, 0)}
+            self.sentinel.observe(record)
+            self._log(record)
             self._save()
         with _graceful(self):
             while not self.done:
@@ -135,8 +140,12 @@ class Trainer:
     @property
     def done(self) -> bool:
         """Whether the last step is behind: all steps taken, or the budget of generated tokens spent."""
-        spent = sum(self.policy.counts.generated.values())
-        return self.step >= self.steps or (self.config.token_budget is not None and spent >= self.config.token_budget)
+        spent = sum(n for role, n in self.policy.counts.generated.items() if role != "probe")
+        return (
+            bool(self.sentinel.ended)
+            or self.step >= self.steps
+            or (self.config.token_budget is not None and spent >= self.config.token_budget)
+        )
 
     def _one_step(self) -> Record:
         """Sample, score, learn: one rollout batch."""
@@ -168,7 +177,9 @@ class Trainer:
         touched = run.counts.get(self.recipe.mechanism, 0)
         self.mechanism += touched
         stats = group_statistics(experience.groups, self.task.answers, self.task.well_formed)
-        alarms = [a.as_dict() for a in self.monitor.observe(step, stats)]
+        stats |= self.sentinel.look(self.policy, step)
+        alarms = self.sentinel.observe({"step": step, **stats, **experience.stats})
+        self._act(alarms)
         advantages = (
             torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)
         )
@@ -187,8 +198,26 @@ class Trainer:
             "tokens/trained": self.learner.trained_tokens,
             "time/collect": collected - started,
             "time/learn": finished - collected,
-            "alarms": alarms,
+            "alarms": [a.as_dict() for a in alarms],
         }
+
+    def _act(self, alarms: list[Alarm]) -> None:
+        """Carry out what the sentinel decided on these alarms."""
+        if self.sentinel.ended.get("action") == "rollback":
+            self.policy.load_state_dict(self.sentinel.best["weights"])
+        recipe = self.recipe
+        if self.sentinel.adapt(alarms, recipe.kl, self.sampling.temperature, recipe.group_size):
+            self._adapted()
+
+    def _adapted(self) -> None:
+        """Put the sentinel's changes into force, now and after a resume."""
+        changes = self.sentinel.changes
+        self.recipe.kl = changes.get("kl", self.recipe.kl)
+        self.recipe.group_size = int(changes.get("group_size", self.recipe.group_size))
+        temperature = changes.get("temperature", self.sampling.temperature)
+        self.sampling = replace(self.sampling, temperature=temperature)
+        self.learner.temperature = temperature or 1.0
+        self.objective = self.recipe.objective(self.sampling.max_new_tokens)
 
     # ---------------------------------------------------------------- measuring
 
@@ -241,7 +270,7 @@ class Trainer:
             "trained_tokens": self.learner.trained_tokens,
             "stream": self.stream.state_dict(),
             "recipe": self.recipe.state_dict(),
-            "monitor": self.monitor.state_dict(),
+            "sentinel": self.sentinel.state_dict(),
             "counts": {"generated": self.policy.counts.generated, "scored": self.policy.counts.scored},
             "before": self.before,
             "best": self.best,
@@ -265,7 +294,8 @@ class Trainer:
         self.learner.trained_tokens = state["trained_tokens"]
         self.stream.load_state_dict(state["stream"])
         self.recipe.load_state_dict(state["recipe"])
-        self.monitor.load_state_dict(state["monitor"])
+        self.sentinel.load_state_dict(state["sentinel"])
+        self._adapted()
         self.policy.counts.generated = dict(state["counts"]["generated"])
         self.policy.counts.scored = dict(state["counts"]["scored"])
         self.before, self.best = state["before"], state["best"]
@@ -298,7 +328,8 @@ class Trainer:
             },
             "mechanism": {"name": self.recipe.mechanism, "count": self.mechanism},
             "wall_s": round(self.wall, 2),
-            "alarms": self.monitor.raised,
+            "alarms": self.sentinel.raised,
+            "sentinel": self.sentinel.ended | {"best_step": self.sentinel.best.get("step")},
         }
         partial = self.out / "summary.json.partial"
         partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")

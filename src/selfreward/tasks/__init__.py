@@ -50,6 +50,7 @@ class Task:
         metric: the held-out metric that says how good a model is.
         evaluator: measures a policy where answers are not simply right or wrong; None is
             :func:`selfreward.evaluation.evaluate` on ``test``.
+        similarity: how alike two answers are, in [0, 1], where hardly any two are equal; None is equality.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Task:
     templates: dict[str, str] = field(default_factory=dict)
     metric: str = "pass@1"
     evaluator: Callable[[Policy], dict[str, Any]] | None = None
+    similarity: Callable[[str, str], float] | None = None
 
 
 def task_names() -> list[str]:

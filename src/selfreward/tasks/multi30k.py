@@ -122,7 +122,7 @@ def load(
     """
     from selfreward.answers import Exact
     from selfreward.tasks import Task
-    from selfreward.translation import TranslationEvaluator, TranslationMetrics, words_of
+    from selfreward.translation import TranslationEvaluator, TranslationMetrics, edit_similarity, words_of
 
     corpus = read_corpus(folder, languages, ("train", test))
     seen = {side for pair in corpus.pairs["train"][:pairs] for side in pair}
@@ -159,6 +159,7 @@ def load(
         templates=dict(TEMPLATES),
         metric="chrf++",
         evaluator=evaluator,
+        similarity=edit_similarity,
     )
 
 

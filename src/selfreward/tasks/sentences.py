@@ -15,6 +15,7 @@ from typing import Any
 from selfreward.answers import Exact, Tagged
 from selfreward.errors import DataError
 from selfreward.tasks import Task
+from selfreward.translation import edit_similarity
 from selfreward.types import Prompt
 
 THINK = (
@@ -77,6 +78,7 @@ def translation_task(task: Task, think: bool = True) -> Task:
         templates={**TEMPLATES, "actor": actor},
         metric="chrf++",
         evaluator=evaluator,
+        similarity=edit_similarity,
     )
 
 

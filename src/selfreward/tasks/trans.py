@@ -290,6 +290,7 @@ def load() -> Task:
             edit_similarity,
             metrics=TranslationMetrics({k: set(words_of(" ".join(v))) for k, v in WORDS.items()}),
         ),
+        similarity=edit_similarity,
     )
 
 

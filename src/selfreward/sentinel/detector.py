@@ -1,0 +1,233 @@
+"""The detector: a run's records in, alarms by name out. Pure: it reads live runs and ``metrics.jsonl`` alike.
+
+Rules compare smoothed statistics of the steps with the run's own first steps, and probes with the first
+probe. A rule is *severe* when it says that the truth is probably falling, and a *note* when it says that
+something changed that may be harmless. Sources of the ideas: reward against agreement and the cross-view
+gap were measured on small models by us; the fall of a proxy's gold under optimisation is Gao et al. 2022
+(arXiv 2210.10760); exploration and exploitation as two sides of a group is B-STaR (arXiv 2412.17256).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Record = Mapping[str, Any]
+Remedy = Literal["kl", "temperature", "group_size"]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One alarm: the statistic, its value, and what that usually means."""
+
+    step: int
+    name: str
+    statistic: str
+    value: float
+    meaning: str
+    severe: bool = False
+    remedy: Remedy = "kl"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When a rule fires. Chosen on the part of the collapse zoo that is there for choices.
+
+    Attributes:
+        smoothing: weight of the newest step in the running mean of a step's statistics.
+        baseline: steps that define "the start".
+        patience: probes in a row for which a rule on probes must hold.
+        cross_gap: rise of agreement with oneself over agreement with the twin.
+        view_fall: fall of an independent view below its best, as a share of what it had gained, or, where it
+            had gained nothing, in its own units (see ``view_noise``).
+        view_noise: changes of a view that are nothing: a share for ``judge``, nats for ``back``.
+        support: share of the start's support that is left.
+        one_answer: share of the start's answer entropy that is left.
+        silence: rise of the share of missing answers.
+        reward_rise: in units of the reward's spread at the start.
+        agreement_fall: relative.
+    """
+
+    smoothing: float = 0.3
+    baseline: int = 3
+    patience: int = 2
+    cross_gap: float = 0.1
+    view_fall: float = 0.25
+    view_noise: Mapping[str, float] = field(default_factory=lambda: {"judge": 0.04, "back": 0.1})
+    support: float = 0.5
+    one_answer: float = 0.5
+    silence: float = 0.2
+    reward_rise: float = 0.2
+    agreement_fall: float = 0.05
+
+
+class Detector:
+    """Takes records in the order of their steps and returns alarms that were not raised before."""
+
+    def __init__(self, thresholds: Thresholds | None = None) -> None:
+        self.t = thresholds or Thresholds()
+        self.seen = 0
+        self.smooth: dict[str, float] = {}
+        self.start: dict[str, float] = {}
+        self.first: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.streak: dict[str, int] = {}
+        self.raised: list[dict[str, Any]] = []
+
+    def observe(self, record: Record) -> list[Alarm]:
+        """One record: ``step``, the statistics of a step, and, where one was taken, those of a probe."""
+        step = int(record["step"])
+        found: list[Alarm] = []
+        probe = {k.removeprefix("probe/"): float(v) for k, v in record.items() if k.startswith("probe/")}
+        if "reward/mean" in record:
+            found += self._step(step, {k: float(v) for k, v in record.items() if k in STEP})
+        if probe:
+            found += self._probe(step, probe)
+        known = {r["name"] for r in self.raised}
+        fresh = [a for a in found if a.name not in known]
+        self.raised += [a.as_dict() for a in fresh]
+        return fresh
+
+    # ---------------------------------------------------------------- every step
+
+    def _step(self, step: int, stats: Mapping[str, float]) -> list[Alarm]:
+        for name, value in stats.items():
+            old = self.smooth.get(name, value)
+            self.smooth[name] = old + self.t.smoothing * (value - old)
+        self.seen += 1
+        if self.seen <= self.t.baseline:
+            self.start = dict(self.smooth)
+            return []
+        now, start = self.smooth, self.start
+
+        def alarm(name: str, statistic: str, meaning: str, severe: bool = False, remedy: Remedy = "kl") -> Alarm:
+            return Alarm(step, name, statistic, round(now[statistic], 4), meaning, severe, remedy)
+
+        found = []
+        if self._earning() and now.get("agreement", 1) < (1 - self.t.agreement_fall) * start.get("agreement", 0):
+            meaning = "the reward rises while samples agree less: the reward is probably being exploited"
+            found.append(alarm("reward-against-agreement", "agreement", meaning, severe=True))
+        if now.get("format", 1.0) < 0.5 * start.get("format", 0.0):
+            meaning = "fewer than half as many completions are well formed as at the start"
+            found.append(alarm("format-loss", "format", meaning, severe=True))
+        if start.get("answer_entropy", 0.0) > 0.2 and now["answer_entropy"] < 0.3 * start["answer_entropy"]:
+            meaning = "different prompts are answered alike: the policy may have stopped reading the question"
+            found.append(alarm("one-answer-for-all", "answer_entropy", meaning, severe=True))
+        if start.get("length", 0.0) > 0 and not 0.5 < now["length"] / start["length"] < 2.0:
+            meaning = "completions are half or twice as long as at the start: length may be the reward"
+            found.append(alarm("length-shift", "length", meaning))
+        if now.get("repetition", 0.0) > 0.3 and now["repetition"] > start["repetition"] + 0.2:
+            found.append(alarm("repetition", "repetition", "completions repeat themselves", severe=True))
+        if now.get("zero_signal", 0.0) > 0.9 > start.get("zero_signal", 1.0):
+            meaning = "nine groups of ten have no signal left: there is little more to learn here"
+            found.append(alarm("no-signal", "zero_signal", meaning, remedy="temperature"))
+        if now.get("judge/saturated", 0.0) > 0.9 > start.get("judge/saturated", 1.0):
+            meaning = "the judge gives nearly everything its top score: it no longer tells better from worse"
+            found.append(alarm("judge-saturated", "judge/saturated", meaning, remedy="group_size"))
+        return found
+
+    def _earning(self) -> bool:
+        """Whether the reward has risen by more than its own spread explains."""
+        rise = self.smooth.get("reward/mean", 0.0) - self.start.get("reward/mean", 0.0)
+        return rise > self.t.reward_rise * max(self.start.get("reward/std", 0.0), 1e-6)
+
+    # ---------------------------------------------------------------- every probe
+
+    def _probe(self, step: int, now: Mapping[str, float]) -> list[Alarm]:
+        if not self.first:
+            self.first = dict(now)
+        for name in VIEWS:
+            if name in now:
+                self.best[name] = max(now[name], self.best.get(name, now[name]))
+        first, t = self.first, self.t
+        rules: dict[str, tuple[bool, str, str]] = {}
+        if "cross_gap" in now:
+            rules["views-part"] = (
+                now["cross_gap"] > max(first["cross_gap"], 0.0) + t.cross_gap,
+                "cross_gap",
+                "samples agree with each other but not with those for another wording of the same question: "
+                "the consensus is about the wording, not about the answer",
+            )
+        for name, words in VIEWS.items():
+            if name in now:
+                noise = t.view_noise[name]
+                allowed = max(noise, t.view_fall * max(0.0, self.best[name] - first[name]))
+                rules[f"{name}-falls"] = (now[name] < self.best[name] - allowed, name, words)
+        if first.get("start_support", 0.0) > 0.1:
+            rules["start-forgotten"] = (
+                now["start_support"] < t.support * first["start_support"],
+                "start_support",
+                "today's most frequent answers were rare at the start: training moved to answers that the model did "
+                "not believe in",
+            )
+        if first.get("answer_entropy", 0.0) > 0.2:
+            rules["one-answer"] = (
+                now["answer_entropy"] < t.one_answer * first["answer_entropy"],
+                "answer_entropy",
+                "different prompts are answered alike: the policy may have stopped reading the question",
+            )
+        rules["silence"] = (
+            now.get("missing", 0.0) > first.get("missing", 0.0) + t.silence,
+            "missing",
+            "answers can no longer be found in the completions",
+        )
+        found = []
+        for name, (holds, statistic, meaning) in rules.items():
+            self.streak[name] = self.streak.get(name, 0) + 1 if holds else 0
+            if self.streak[name] >= t.patience:
+                found.append(Alarm(step, name, f"probe/{statistic}", round(now[statistic], 4), meaning, severe=True))
+        return found
+
+    # ---------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        names = ("seen", "smooth", "start", "first", "best", "streak", "raised")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+
+VIEWS = {
+    "judge": "the judge that stood at the start thinks less of the samples than it once did: what is learned now is "
+    "not what it meant",
+    "back": "the source can be recovered less well from the outputs than it once could: meaning is being lost",
+}
+STEP = frozenset(
+    (
+        "reward/mean",
+        "reward/std",
+        "agreement",
+        "format",
+        "answer_entropy",
+        "length",
+        "repetition",
+        "zero_signal",
+        "judge/saturated",
+    )
+)
+
+
+def evidence_of_health(probe: Record) -> float:
+    """One label-free number per probe: the higher, the better the model probably is. For choosing where to roll back.
+
+    Agreement with the twin's answers where there is a twin; else what independent views say, else how much
+    of the start's belief is left and answered.
+    """
+    if "probe/cross_agreement" in probe:
+        return float(probe["probe/cross_agreement"])
+    views = [float(probe[f"probe/{v}"]) for v in VIEWS if f"probe/{v}" in probe]
+    if views:
+        return sum(views) / len(views)
+    return float(probe.get("probe/start_support", probe["probe/start_agreement"])) * (1 - float(probe["probe/missing"]))
+
+
+def replay(records: Iterable[Record], thresholds: Thresholds | None = None) -> list[Alarm]:
+    """The alarms that a run with these records raises."""
+    detector = Detector(thresholds)
+    return [alarm for record in records for alarm in detector.observe(record)]

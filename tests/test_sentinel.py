@@ -1,0 +1,199 @@
+"""The sentinel: what it sees by hand, what it calls, and what it does."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from selfreward.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
+from selfreward.sentinel.probe import Probe, agreement, entropy_of, plurality, view_statistics
+from selfreward.sentinel.watch import Sentinel
+from selfreward.tasks import load_task
+from tests.test_trainer import same, trainer, weights
+
+
+def test_agreement_counts_pairs_and_silence_agrees_with_nothing():
+    assert agreement(["1", "1", "2"]) == pytest.approx(1 / 3)
+    assert agreement([None, None]) == 0.0
+    assert agreement(["1", None], ["1", "2"]) == 0.25
+    assert agreement(["a b", "a c"], same=lambda a, b: 0.5) == 0.5
+    assert plurality(["2", "1", "1", None]) == "1" and plurality([None]) is None
+    assert entropy_of(["a", "b"]) == pytest.approx(math.log(2))
+
+
+def test_views_by_hand():
+    now, start = [["1", "1"], ["7", None]], [["1", "2"], ["3", "3"]]
+    found = view_statistics(now, start, twin=[["1", "4"], ["7", "7"]])
+    assert found["agreement"] == 0.5  # one pair of one, none of one
+    assert found["cross_agreement"] == 0.5  # two of four, two of four
+    assert found["cross_gap"] == 0.0
+    assert found["cross_disagreement"] == 0.0
+    assert found["start_support"] == 0.25  # "1" was said once of two, "7" never
+    assert found["start_agreement"] == pytest.approx((2 / 4 + 0) / 2)
+    assert found["missing"] == 0.25
+
+
+STEADY = {"reward/mean": 0.5, "reward/std": 0.2, "agreement": 0.5, "format": 1.0, "answer_entropy": 2.0, "length": 9.0}
+
+
+def records(n=20, every=5, **changes):
+    """A run that stays as it is, but for ``changes``: name -> function of the step."""
+    for step in range(n):
+        record = {"step": step, **STEADY}
+        if step % every == 0:
+            record |= {"probe/cross_gap": 0.01, "probe/cross_agreement": 0.5, "probe/missing": 0.0}
+        yield record | {k: f(step) for k, f in changes.items() if k in record}
+
+
+def names(**changes):
+    return [a.name for a in replay(records(**changes))]
+
+
+def test_a_steady_run_and_a_healthy_one_raise_nothing():
+    assert names() == []
+    # Reward and agreement rise, entropy of answers stays: what a good vote looks like.
+    assert names(**{"reward/mean": lambda s: 0.5 + 0.02 * s, "agreement": lambda s: 0.5 + 0.02 * s}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"reward/mean": lambda s: 0.5 + 0.02 * s, "agreement": lambda s: 0.5 - 0.02 * s}, "reward-against-agreement"),
+        ({"format": lambda s: 1.0 if s < 8 else 0.1}, "format-loss"),
+        ({"answer_entropy": lambda s: 2.0 if s < 8 else 0.1}, "one-answer-for-all"),
+        ({"length": lambda s: 9.0 * 1.15**s}, "length-shift"),
+        ({"probe/cross_gap": lambda s: 0.0 if s < 5 else 0.3}, "views-part"),
+        ({"probe/missing": lambda s: 0.0 if s < 5 else 0.5}, "silence"),
+    ],
+)
+def test_what_goes_wrong_is_called_by_name(changes, name):
+    found = replay(records(**changes))
+    assert [a.name for a in found] == [name]
+    assert found[0].statistic in ("agreement", "format", "answer_entropy", "length", "probe/cross_gap", "probe/missing")
+    assert len(found[0].meaning) > 20
+
+
+def test_a_probe_must_be_bad_twice_in_a_row():
+    once = {"probe/cross_gap": lambda s: 0.3 if s == 5 else 0.0}
+    assert names(**once) == []
+    assert replay(records(**once), Thresholds(patience=1))[0].step == 5
+
+
+def test_an_independent_view_that_falls_is_called_by_what_it_had_gained():
+    def run(values):
+        return [
+            a.name
+            for a in replay({"step": 5 * i, "probe/judge": v, "probe/missing": 0.0} for i, v in enumerate(values))
+        ]
+
+    assert run([0.5, 0.7, 0.9, 0.88, 0.87]) == []
+    assert run([0.5, 0.7, 0.9, 0.78, 0.75]) == ["judge-falls"]
+    assert run([0.5, 0.5, 0.47, 0.47]) == []
+    assert run([0.5, 0.45, 0.44]) == ["judge-falls"]
+
+
+def test_a_detector_goes_on_where_it_was():
+    whole, part = Detector(), Detector()
+    run = list(records(length=lambda s: 9.0 * 1.15**s))
+    expected = [a for r in run for a in whole.observe(r)]
+    first = [a for r in run[:7] for a in part.observe(r)]
+    rest = Detector()
+    rest.load_state_dict(json.loads(json.dumps(part.state_dict())))
+    assert first + [a for r in run[7:] for a in rest.observe(r)] == expected != []
+
+
+def test_health_prefers_the_twin_then_views_then_the_start():
+    base = {"probe/start_agreement": 0.4, "probe/start_support": 0.6, "probe/missing": 0.5}
+    assert evidence_of_health(base) == pytest.approx(0.3)
+    assert evidence_of_health(base | {"probe/judge": 0.7}) == 0.7
+    assert evidence_of_health(base | {"probe/judge": 0.7, "probe/cross_agreement": 0.2}) == 0.2
+
+
+def test_a_probe_takes_the_twin_and_the_frozen_judge_and_sees_no_answer(chain_policy):
+    task, policy = load_task("chain"), chain_policy
+    run = trainer_sampling(20)
+    probe = Probe(task, task.train[:6], policy.snapshot(), run, samples=4)
+    assert all(p.reference is None and p.locked_by for p in [*probe.prompts, *probe.twins])
+    first, again = probe(policy), probe(policy)
+    assert first == again, "the same weights give the same numbers"
+    assert {"probe/cross_gap", "probe/judge", "probe/start_support", "probe/kl"} <= set(first)
+    assert first["probe/kl"] == pytest.approx(0.0, abs=1e-5)
+    assert 0 < first["probe/judge"] < 1
+
+
+def trainer_sampling(tokens):
+    from selfreward.sampling import SamplingParams
+
+    return SamplingParams(max_new_tokens=tokens)
+
+
+@pytest.fixture(scope="module")
+def chain_policy():
+    from selfreward.models import load_policy
+
+    return load_policy("embedded:chain", device="cpu")
+
+
+def alarmed(run, at, **changes):
+    """Make the run's detector raise one severe alarm at step ``at``."""
+    alarm = Alarm(at, "made-up", "agreement", 0.1, "for the test", severe=True, **changes)
+
+    class Raises(Detector):
+        def observe(self, record):
+            if record["step"] != at or self.raised:
+                return []
+            self.raised.append(alarm.as_dict())
+            return [alarm]
+
+    run.sentinel.detector = Raises()
+    return run
+
+
+def test_probes_leave_the_training_alone(tmp_path):
+    trainer(tmp_path / "with", probe_every=1).fit()
+    trainer(tmp_path / "without", sentinel="off").fit()
+    assert same(weights(tmp_path / "with"), weights(tmp_path / "without"))
+    last = json.loads((tmp_path / "with" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "probe/agreement" in last and last["tokens/generated/probe"] > 0
+
+
+def test_stop_ends_the_run_and_says_why(tmp_path):
+    summary = alarmed(trainer(tmp_path, sentinel="stop", probe_every=1), 2).fit()
+    assert summary["steps"] == 2
+    assert summary["sentinel"]["action"] == "stop" and summary["sentinel"]["alarm"] == "made-up"
+
+
+def test_roll_back_ends_with_the_healthiest_weights(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.9, 0.5, 0.4])
+    monkeypatch.setattr("selfreward.sentinel.watch.evidence_of_health", lambda found: next(scores))
+    run = alarmed(trainer(tmp_path, sentinel="rollback", probe_every=1), 3)
+    kept = {}
+    run.on_step = lambda record: kept.setdefault(record["step"], run.policy.state_dict()["model.norm.weight"].clone())
+    summary = run.fit()
+    assert summary["steps"] == 3 and summary["sentinel"]["to_step"] == 1
+    assert (weights(tmp_path)["model.norm.weight"] == kept[1]).all()
+    assert not (kept[2] == kept[1]).all()
+
+
+def test_adapt_changes_the_run_and_is_remembered(tmp_path):
+    run = alarmed(trainer(tmp_path / "a", sentinel="adapt", checkpoint_every=1), 2, remedy="kl")
+    run.on_step = lambda record: setattr(run, "_stop", record["step"] == 3)
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    assert run.recipe.kl == 0.05 and any(t.name == "kl" for t in run.objective)
+    again = trainer(tmp_path / "a", sentinel="adapt", checkpoint_every=1)
+    again.resume()
+    assert again.recipe.kl == 0.05 and any(t.name == "kl" for t in again.objective)
+
+
+def test_remedies_fit_their_alarms():
+    sentinel = Sentinel("adapt")
+    alarm = Alarm(1, "a", "b", 0.0, "c", severe=True)
+    assert sentinel.adapt([alarm], 0.1, 1.0, 8) == {"kl": 0.2}
+    assert sentinel.adapt([replace(alarm, severe=False)], 0.1, 1.0, 8) == {}
+    assert sentinel.adapt([replace(alarm, severe=False, remedy="temperature")], 0.1, 1.0, 8) == {"temperature": 1.2}
+    assert sentinel.adapt([replace(alarm, remedy="group_size")], 0.1, 1.0, 8) == {"group_size": 16}
+    assert Sentinel("warn").adapt([alarm], 0.1, 1.0, 8) == {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from selfreward.config import TrainConfig, make_config, read_config
 from selfreward.errors import CheckpointError, ConfigError
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.tasks import Task
     from selfreward.trainer import Listener, Trainer
+
+    Adjust = Callable[[Policy], contextlib.AbstractContextManager[Policy]]
 
 FALLBACK: dict[str, Any] = {
     "steps": 100,
@@ -188,8 +192,11 @@ def resume(folder: str | Path, settings: list[str], on_step: Listener | None = N
     return trainer, trainer.resume()
 
 
-def measure(config: TrainConfig) -> dict[str, Any]:
-    """Held-out metrics of a model without training it: all of ``data``, or the embedded task's test split."""
+def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]:
+    """Held-out metrics of a model without training it: all of ``data``, or the embedded task's test split.
+
+    ``adjust`` opens a changed view of the policy for the time of the measurement (see :func:`adjusted`).
+    """
     from selfreward.answers import answer_space
     from selfreward.data import load_prompts
     from selfreward.models import load_policy
@@ -204,7 +211,34 @@ def measure(config: TrainConfig) -> dict[str, Any]:
         prompts = load_prompts(config.data, prompt_field=config.prompt_field, answer_field=config.answer_field)
         task = Task(config.data, [], prompts, space, lambda text: space.extract(text) is not None)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
-    return held_out(policy, task, resolve_defaults(config, task, policy))
+    resolved = resolve_defaults(config, task, policy)
+    with adjust(policy) if adjust else contextlib.nullcontext(policy) as seen:
+        return held_out(seen, task, resolved)
+
+
+@contextlib.contextmanager
+def adjusted(
+    policy: Policy,
+    config: TrainConfig,
+    effort: float | None = None,
+    steer: str | Path | None = None,
+    strength: float = 1.0,
+) -> Iterator[Policy]:
+    """While open, the policy is asked for ``effort`` in every prompt, and steered along the vector in a file.
+
+    Architectures that sample through ``generate`` are steered at prompt tokens, too.
+    """
+    from selfreward.effort import templates_of, with_effort
+    from selfreward.sampling import TorchSampler
+    from selfreward.steering import SteeringVector, steered
+
+    with contextlib.ExitStack() as stack:
+        if steer is not None:
+            where: Literal["generated", "all"] = "generated" if isinstance(policy.sampler, TorchSampler) else "all"
+            stack.enter_context(steered(policy, SteeringVector.load(steer), strength, where))
+        if effort is not None:
+            policy = with_effort(policy, effort, templates_of(config.model, config.data))
+        yield policy
 
 
 def load_for_sampling(config: TrainConfig) -> tuple[Policy, Any]:

@@ -24,6 +24,10 @@ Model = Annotated[str, typer.Option("--model", help="Model folder, hub id, or em
 Data = Annotated[str | None, typer.Option("--data", help="JSONL file, datasets id, reasoning-gym:TASK, embedded:NAME.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the run or the recipe; repeatable.")]
 
+Effort = Annotated[float | None, typer.Option("--effort", help="Ask for this share of the usual length (1 is usual).")]
+Steer = Annotated[Path | None, typer.Option("--steer", help="Steering vector, from `selfreward steer`.")]
+Strength = Annotated[float, typer.Option("--strength", help="Multiple of the steering vector; negative reverses it.")]
+
 
 @app.callback(invoke_without_command=True)
 def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -221,6 +225,9 @@ def evaluate_model(
     samples: Annotated[int, typer.Option("--samples", help="Samples per prompt, the k of pass@k.", min=1)] = 8,
     limit: Annotated[int, typer.Option("--limit", help="Prompts at most.", min=1)] = 200,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    effort: Effort = None,
+    steer: Steer = None,
+    strength: Strength = 1.0,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     set_: Set = None,
 ) -> None:
@@ -231,11 +238,11 @@ def evaluate_model(
 
     from selfreward.cli.show import evaluation_table
     from selfreward.config import make_config
-    from selfreward.launch import measure
+    from selfreward.launch import adjusted, measure
 
     given = {"model": model, "eval_prompts": limit, "eval_samples": samples, "seed": seed}
     config = make_config(given | ({"data": data} if data else {}), set_ or [])
-    result = measure(config)
+    result = measure(config, lambda policy: adjusted(policy, config, effort, steer, strength))
     if json_:
         print(json.dumps(result, indent=1))
     else:
@@ -248,16 +255,22 @@ def sample(
     model: Model = "embedded:chain",
     n: Annotated[int, typer.Option("-n", help="Completions per prompt.", min=1)] = 4,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    effort: Effort = None,
+    steer: Steer = None,
+    strength: Strength = 1.0,
     set_: Set = None,
 ) -> None:
     """Talk to a model: print completions with their certainty."""
     from selfreward.config import make_config
-    from selfreward.launch import load_for_sampling
-
-    policy, params = load_for_sampling(make_config({"model": model, "seed": seed}, set_ or []))
+    from selfreward.launch import adjusted, load_for_sampling
     from selfreward.types import Prompt
 
-    for group in policy.sample([Prompt(str(i), text=p) for i, p in enumerate(prompt)], n, params, seed=seed):
+    config = make_config({"model": model, "seed": seed}, set_ or [])
+    policy, params = load_for_sampling(config)
+    asked = [Prompt(str(i), text=p) for i, p in enumerate(prompt)]
+    with adjusted(policy, config, effort, steer, strength) as seen:
+        groups = seen.sample(asked, n, params, seed=seed)
+    for group in groups:
         print(group.prompt.question)
         for t in group:
             ended = "" if t.finished else " …"
@@ -378,9 +391,11 @@ def _register() -> None:
     """Commands with a file of their own."""
     from selfreward.cli.figure import figure
     from selfreward.cli.rewrite import rewrite
+    from selfreward.cli.steer import steer
 
     app.command()(figure)
     app.command()(rewrite)
+    app.command()(steer)
 
 
 _register()

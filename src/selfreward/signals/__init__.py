@@ -101,6 +101,21 @@ SIGNALS: dict[str, Signal] = {
     "path_vector": Signal(
         "policy", "path consistency of the answer class (CoVo)", "paths:vector_score", "states:vector"
     ),
+    "self_aligned": Signal(
+        "policy",
+        "how much the question explains the answer (SAR)",
+        "efficiency:self_aligned_reward",
+        "alignment:aligned",
+    ),
+    "relative_length": Signal(
+        "completions", "shorter than the group's mean", "efficiency:relative_length_reward", "alignment:brevity"
+    ),
+    "efficiency": Signal(
+        "reference",
+        "right, and short beside the group's own right answers",
+        "efficiency:efficiency_reward",
+        "alignment:efficient",
+    ),
     "gold": Signal(
         "reference", "equals the reference answer (control, ceiling)", "rules:gold", S + "gold", control=True
     ),

@@ -94,6 +94,9 @@ class AdaptiveEffort(CorrectnessRecipe):
         if self.shown != "none":
             asked = [put_effort(p, r, templates) for p, r in zip(prompts, seen, strict=True)]
         groups = policy.sample(asked, self.group_size, run.sampling)
+        if "" not in self.usual:
+            found = [n for g in groups for n in lengths(g)]
+            self.usual.update("", unit=sum(found) / len(found))
         for group, effort in zip(groups, paid, strict=True):
             group.meta["effort"] = effort
             self.note(group.prompt.id, effort, lengths(group))
@@ -117,14 +120,12 @@ class AdaptiveEffort(CorrectnessRecipe):
         """Take this visit's mean length into the running ones."""
         mean = sum(found) / len(found)
         self.usual.update(prompt, **{"length": mean, f"length at {effort:g}": mean})
-        if "" not in self.usual:
-            self.usual.update("", unit=self.unit or mean)
 
     def rewards(self, prompt: str, effort: float, correct: Sequence[float], found: Sequence[float]) -> list[float]:
         if self.reward == "correct":
             return list(correct)
         if self.reward == "budget":
-            usual = self.usual.get("", "unit")
+            usual = self.unit or self.usual.get("", "unit")
         else:
             usual = self.usual.get(prompt, "length" if self.average == "all" else f"length at {effort:g}")
         return effort_reward(correct, found, usual, effort, self.floor).tolist()

@@ -101,6 +101,15 @@ def test_elected_labels():
     assert measures.label_truth(np.array([1.0, 1, 1, 1]), truth, classes) == 0
 
 
+def test_overshoot_by_hand():
+    # In falling order of the score: wrong, right, right, wrong. Best of 1: 1/2. Best of 2: the first with chance 1/2,
+    # the second with 1/3, the third with 1/6: 1/2. Best of 4: the first, which is wrong.
+    score, truth = np.array([4.0, 3, 2, 1]), np.array([0.0, 1, 1, 0])
+    assert measures.selection_curve([score], [truth], [1, 2, 4]) == pytest.approx([0.5, 0.5, 0])
+    assert measures.overshoot([score] * 3, [truth] * 3, [1, 2, 4]).value == pytest.approx(0.5)
+    assert measures.overshoot([truth], [truth], [1, 2, 4]).value == 0
+
+
 def test_bias_by_hand():
     # Scores are the lengths in the first group and their opposite in the second: nothing is left on average.
     lengths = [np.array([1.0, 2, 3]), np.array([5.0, 6, 7])]
@@ -139,7 +148,8 @@ def planted(tmp_path_factory):
 
 
 def test_planted_signals_are_called_right(planted):
-    report = audit(read_rollouts(planted), answers=Number())
+    mine = ["perfect", "inverted", "length-only", "same", "noise", "noisy", "vote"]
+    report = audit(read_rollouts(planted), answers=Number(), signals=mine)
     calls = {s.name: s.verdict.call for s in report.signals}
     assert calls["perfect"] == calls["noisy"] == "use"
     assert {calls[k] for k in ("inverted", "length-only", "same", "noise")} == {"avoid"}
@@ -263,10 +273,10 @@ def test_another_wording_in_the_file_is_an_independent_view(tmp_path):
         truth, slips = int(rng.integers(0, 50)), rng.random(12) < 0.4
         texts = [str(truth if not s else int(rng.integers(50, 99))) for s in slips]
         rows.append({"prompt": f"q{i}", "completions": texts[:6], "twin_completions": texts[6:], "answer": str(truth)})
-    report = audit(read_rollouts(write(tmp_path / "t.jsonl", rows)), answers=Number(), labels=0)
+    report = audit(read_rollouts(write(tmp_path / "t.jsonl", rows)), answers=Number(), labels=0, signals=["vote"])
     vote = report.named("vote")
     assert report.views and not vote.probability_bound and vote.verdict.call == "use"
-    known = audit(read_rollouts(tmp_path / "t.jsonl"), answers=Number()).named("vote")
+    known = audit(read_rollouts(tmp_path / "t.jsonl"), answers=Number(), signals=["vote"]).named("vote")
     assert vote.value("probability").value == pytest.approx(known.value("label_right").value, abs=0.04)
 
 
@@ -349,9 +359,9 @@ def test_a_model_is_sampled_once_and_judged_in_one_batch():
         assert report.named(name).cost.forwards == 0, name
     assert 1 <= report.named("judge_expected").cost.forwards <= 3
     assert report.costs["sampling"].generated > 0
-    again = audit(policy, task, prompts=24, n=8, signals=wanted, seed=1)
-    assert again.to_dict()["signals"][0]["labelled"] == report.to_dict()["signals"][0]["labelled"]
     blind_report = audit(policy, task, prompts=24, n=8, signals=wanted, seed=1, labels=0)
+    for a, b in zip(report.named("judge_expected").scores, blind_report.named("judge_expected").scores, strict=True):
+        assert np.allclose(a, b)  # the same seed draws the same rollouts
     blind_calls = {s.name: s.verdict.call for s in blind_report.signals}
     assert blind_calls["self_certainty"] == "avoid" and blind_calls["vote"] == "use"
 
@@ -385,7 +395,15 @@ def test_the_evidence_ranks_cases_by_what_training_did(tmp_path):
 
     rows = [
         {"base": "chain", "signal": f"s{i}", "yardstick": i == 0, "call": call, "pairs": p, "gain": None}
-        | {"view_pairs": None, "probability": None, "metric": "pass@1", "before": 0.4, "after": 0.4 + d, "change": d}
+        | {
+            "overshoot": None,
+            "view_pairs": None,
+            "probability": None,
+            "metric": "pass@1",
+            "before": 0.4,
+            "after": 0.4 + d,
+            "change": d,
+        }
         for i, (p, d, call) in enumerate(
             [(0.5, 0.0, "yardstick"), (0.2, -0.3, "avoid"), (0.9, 0.5, "use"), (0.7, 0.2, "use"), (0.6, 0.3, "use")]
         )

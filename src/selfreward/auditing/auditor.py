@@ -141,7 +141,8 @@ def _measure(result: SignalAudit, bench: Bench, all_signals: Sequence[SignalAudi
     known = bench.labelled
     result.blind = _without_truth(result, bench, seed)
     _estimate(result, bench, seed)
-    elects = result.needs in AGREEMENT
+    # A label from another view pays nobody where nobody gives it: it is as good as the pairs that it orders.
+    elects = result.needs == "classes"
     if not elects:
         _hold_against(result, bench, all_signals, seed)
     if known:
@@ -182,6 +183,7 @@ def _with_truth(result: SignalAudit, bench: Bench, known: list[int], seed: int) 
         "pairs": measures.within_group_pairs(chosen, truths, seed),
         "auroc": measures.pooled_auroc(chosen, [bench.exact[i] for i in known], seed),
         "gain": measures.selection_gain(chosen, truths, seed),
+        "overshoot": measures.overshoot(chosen, truths, _ks(truths), seed),
         "partial": measures.bias(chosen, [bench.lengths[i] for i in known], truths, seed)["partial"],
     }
     if result.probability:
@@ -224,8 +226,8 @@ def _estimate(result: SignalAudit, bench: Bench, seed: int) -> None:
         reference = bench.agreements(bench.vote_label, bench.view_label)
         result.blind["with_view"] = share(own, seed=seed)
         estimate = blind.right_from_reference(own, reference, bench.chance, seed)
-        result.probability_from, result.independence = "the prompt and its other wording", "view"
-        result.probability_bound = False
+        result.probability_from, result.probability_bound = "the prompt and its other wording", False
+        result.independence = "view"
     else:
         estimate = blind.right_from_twins(halves, bench.chance, seed)
         result.probability_from = "the two halves of each group, which share their errors,"
@@ -241,7 +243,7 @@ def _hold_against(result: SignalAudit, bench: Bench, all_signals: Sequence[Signa
     judging = result.needs in JUDGING
     if judging:  # two judgements of one kind are not independent
         judges = [n for n in judges if others[n].needs != result.needs]
-    if bench.same <= blind.SAME_EVERYWHERE and bench.views is not None:
+    if bench.same <= blind.SAME_EVERYWHERE and bench.views is not None and result.needs != "views":
         truths, words, independence = bench.members(bench.view_label), "a vote on the other wording", "view"
     elif judges:
         truths, words, independence = others[judges[0]].scores, judges[0], "ability"

@@ -64,7 +64,7 @@ BASES: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}
 PROMPTS, SAMPLES, SEED = 64, 16, 0
-SCORES = ("pairs", "gain", "view_pairs", "probability")
+SCORES = ("pairs", "gain", "overshoot", "view_pairs", "probability")
 
 
 def gather(out: Path, bases: Sequence[str]) -> list[dict[str, Any]]:

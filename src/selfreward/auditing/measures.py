@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -124,11 +125,11 @@ def selection_gain(scores: Arrays, truths: Arrays, seed: int = 0) -> Estimate:
     return bootstrap_mean([top_truth(s, t) - float(t.mean()) for s, t in zip(scores, truths, strict=True)], seed=seed)
 
 
-def selection_curve(scores: Arrays, truths: Arrays, ks: Sequence[int]) -> list[float]:
-    """Expected truth of the best-scored of ``k`` random completions, mean over prompts, for every ``k``.
+def selection_rows(scores: Arrays, truths: Arrays, ks: Sequence[int]) -> Array:
+    """Expected truth of the best-scored of ``k`` random completions, ``[P, K]`` for the ``P`` groups with truth.
 
     Exact: of the ``n`` completions in falling order, number ``j`` is the best of a random ``k`` with
-    probability ``C(n - j, k - 1) / C(n, k)``; ties share.
+    probability ``C(n - j, k - 1) / C(n, k)``; ties share. NaN where a group has fewer than ``k``.
     """
     rows = []
     for score, truth in zip(scores, truths, strict=True):
@@ -140,16 +141,35 @@ def selection_curve(scores: Arrays, truths: Arrays, ks: Sequence[int]) -> list[f
         starts = [0, *(np.flatnonzero(sorted_score[1:] < sorted_score[:-1]) + 1).tolist(), truth.size]
         for a, b in pairwise(starts):
             sorted_truth[a:b] = sorted_truth[a:b].mean()
-        n = truth.size
-        rows.append(
-            [
-                sum(math.comb(n - j, k - 1) * t for j, t in enumerate(sorted_truth.tolist(), 1)) / math.comb(n, k)
-                if k <= n
-                else math.nan
-                for k in ks
-            ]
-        )
-    return np.nanmean(np.array(rows), axis=0).tolist() if rows else []
+        weights = [_chances(truth.size, k) for k in ks]
+        rows.append([math.nan if w is None else float(w @ sorted_truth) for w in weights])
+    return np.array(rows, dtype=float).reshape(len(rows), len(ks))
+
+
+@cache
+def _chances(n: int, k: int) -> Array | None:
+    if k > n:
+        return None
+    return np.array([math.comb(n - j, k - 1) / math.comb(n, k) for j in range(1, n + 1)])
+
+
+def selection_curve(scores: Arrays, truths: Arrays, ks: Sequence[int]) -> list[float]:
+    """Mean over prompts of :func:`selection_rows`, for every ``k``."""
+    rows = selection_rows(scores, truths, ks)
+    return np.nanmean(rows, axis=0).tolist() if rows.size else []
+
+
+def overshoot(scores: Arrays, truths: Arrays, ks: Sequence[int], seed: int = 0) -> Estimate:
+    """How far the best of many falls below the best of the best ``k``: what pushing the score hard costs.
+
+    Zero where more to choose from is never worse. A score that overshoots here ranks completions well on the whole
+    and likes something wrong most of all, which is where optimisation ends (Gao et al. 2023, arXiv 2210.10760).
+    """
+    rows = selection_rows(scores, truths, ks)
+    if not rows.size:
+        return UNKNOWN
+    best = int(np.nanmean(rows, axis=0).argmax())
+    return bootstrap_mean(rows[:, best] - rows[:, -1], seed=seed)
 
 
 def rank_bins(scores: Arrays, truths: Arrays, bins: int = 5) -> list[tuple[float, float, int]]:

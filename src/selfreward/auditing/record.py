@@ -25,7 +25,8 @@ class SignalAudit:
     Attributes:
         labelled: with truth: ``label_right`` (share of prompts on which the answer that the signal elects is
             right), ``pairs`` (within-group pairwise accuracy), ``auroc``, ``gain`` (truth of the best-scored
-            completion minus that of a random one), ``partial`` (rank correlation with truth, length held
+            completion minus that of a random one), ``overshoot`` (how much worse the best of all is than the
+            best of fewer), ``partial`` (rank correlation with truth, length held
             fixed), and ``ece`` and ``brier`` where the signal is a probability.
         blind: without truth: ``flat`` (share of groups without signal), ``missing``, ``saturated``, ``length``
             and ``format`` (rank correlation inside groups), ``explained`` (share of the signal's variance inside

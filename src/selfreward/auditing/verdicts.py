@@ -2,8 +2,9 @@
 
 The gates are those under which rewards of these families are known to collapse: a vote teaches what most
 samples already say, so the label must be right for more than half of the prompts; a score must order more
-than 60 % of the pairs inside a group rightly, and differ inside at least half of the groups. A gate passes
-or fails only where its whole interval lies on one side; otherwise nobody can tell yet, and the verdict says
+than 60 % of the pairs inside a group rightly, and differ inside at least half of the groups. A label from another
+view is gated as a score: where it is wrong, hardly anybody in the group gives that answer, and nobody is paid.
+A gate passes or fails only where its whole interval lies on one side; otherwise nobody can tell yet, and the verdict says
 how many labelled prompts would settle it. Passing is necessary, not sufficient: a reward can pass here and be
 gamed later, so train with an independent check.
 """
@@ -27,6 +28,7 @@ CHANCE = 0.5
 MOSTLY_LENGTH, NOTHING_LEFT = 0.5, 0.1
 SATURATED = 0.9
 MATTERS = 0.05
+OVERSHOOT = 0.03
 FEWEST_LABELS = 5
 
 
@@ -77,7 +79,7 @@ def judge_signal(
 
     Args:
         elects: it elects one answer per group (a vote), so the gate is on the label; otherwise on pairs.
-        labelled: measures with truth: ``label_right``, ``pairs``, ``gain``, ``partial``.
+        labelled: measures with truth: ``label_right``, ``pairs``, ``gain``, ``overshoot``, ``partial``.
         blind: measures without: ``flat``, ``explained``, ``saturated``, ``probability``, ``view_pairs``.
         labels: labelled prompts behind ``labelled``.
         against: what ``view_pairs`` was measured against, in words; empty where nothing independent exists.
@@ -213,6 +215,12 @@ def _cautions(labelled: Mapping[str, Estimate], blind: Mapping[str, Estimate], c
         said.append(f"{blind['saturated'].value:.0%} of its values are at the top of its range already")
     if labelled.get("gain", UNKNOWN).high < 0:
         said.append("choosing by it is worse than choosing at random")
+    over = labelled.get("overshoot", UNKNOWN)
+    if over.low > 0 and over.value >= OVERSHOOT:
+        said.append(
+            f"choosing among all is {100 * over.value:.0f} points worse than among fewer, so what it likes most is "
+            "wrong, and training may rise and then fall: keep the best checkpoint"
+        )
     if certainty:
         said.append("a model can become surer without becoming right, so stop when another view turns")
     return said

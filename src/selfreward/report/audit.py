@@ -126,12 +126,18 @@ def write_audit(report: AuditReport, folder: str | Path) -> Path:
 def headline(report: AuditReport) -> str:
     """The result in one sentence."""
     groups = {call: [s.name for s in report.ranked if s.verdict.call == call] for call in ("use", "avoid")}
-    if groups["use"]:
-        said = f"{groups['use'][0]} can be believed here"
-        said += f", as can {_and(groups['use'][1:])}" if groups["use"][1:] else ""
+    believed, wrong = groups["use"], groups["avoid"]
+    if believed:
+        said = f"{believed[0]} can be believed here"
+        said += f", as can {_and(_some(believed[1:]))}" if believed[1:] else ""
     else:
         said = "No reward that was looked at can be believed here yet"
-    return said + (f"; {_and(groups['avoid'])} would mislead." if groups["avoid"] else ".")
+    return said + (f"; {_and(_some(wrong))} would mislead." if wrong else ".")
+
+
+def _some(names: Sequence[str], shown: int = 3) -> list[str]:
+    more = len(names) - shown
+    return list(names) if more <= 1 else [*names[:shown], f"{more} more"]
 
 
 def share(e: Estimate, ends: bool = True) -> Text:
@@ -145,12 +151,12 @@ def share(e: Estimate, ends: bool = True) -> Text:
 
 
 def points(e: Estimate) -> Text:
-    """A difference of shares: ``+21 15–27``."""
+    """A difference of shares: ``+21 15…27``."""
     if math.isnan(e.value):
         return Text("–")
     text = Text(f"{100 * e.value:+.0f}".replace("-", "−"))
     if not math.isnan(e.low):
-        text.append(f" {100 * e.low:.0f}–{100 * e.high:.0f}".replace("-", "−"), "dim")
+        text.append(f" {100 * e.low:.0f}…{100 * e.high:.0f}".replace("-", "−"), "dim")
     return text
 
 

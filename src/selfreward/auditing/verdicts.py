@@ -4,9 +4,9 @@ The gates are those under which rewards of these families are known to collapse:
 samples already say, so the label must be right for more than half of the prompts; a score must order more
 than 60 % of the pairs inside a group rightly, and differ inside at least half of the groups. A label from another
 view is gated as a score: where it is wrong, hardly anybody in the group gives that answer, and nobody is paid.
-A gate passes or fails only where its whole interval lies on one side; otherwise nobody can tell yet, and the verdict says
-how many labelled prompts would settle it. Passing is necessary, not sufficient: a reward can pass here and be
-gamed later, so train with an independent check.
+A gate passes or fails only where its whole interval lies on one side; otherwise nobody can tell yet, and the
+verdict says how many labelled prompts would settle it. Passing is necessary, not sufficient: a
+reward can pass here and be gamed later, so train with an independent check.
 """
 
 from __future__ import annotations

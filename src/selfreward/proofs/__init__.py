@@ -18,6 +18,7 @@ PROOFS: dict[str, str] = {
     "covo": "covo",
     "self-judging": "self_judging",
     "serl": "serl",
+    "scpo": "scpo",
     "ssr-zero": "ssr_zero",
     "self-certainty": "self_certainty",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",

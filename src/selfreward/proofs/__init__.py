@@ -19,6 +19,7 @@ PROOFS: dict[str, str] = {
     "self-judging": "self_judging",
     "serl": "serl",
     "scpo": "scpo",
+    "mm-upt": "mm_upt",
     "ssr-zero": "ssr_zero",
     "self-certainty": "self_certainty",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",

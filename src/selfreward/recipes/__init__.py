@@ -20,6 +20,7 @@ RECIPES: dict[str, str] = {
     "vote": "vote:Vote",
     "co-reward": "co_reward:CoReward",
     "scpo": "scpo:ScPO",
+    "mm-upt": "mm_upt:MMUPT",
     "certainty": "certainty:Certainty",
     "judge": "judge:Judge",
     "signal": "named_signal:NamedSignal",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Further bases, with their task: those that are not shipped are built on first use and cached.
 VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large", "metric")}
-VARIANTS |= {"view-trap": "view"}
+VARIANTS |= {"view-trap": "view", "view-low": "view"}
 _MODULES = {
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",

@@ -3,7 +3,7 @@
 View 1 is ``6*8-5*6+9+5=`` and view 2 its twin ``6t8m5t6p5p9=``: letters for the operators, and the last
 two terms swapped. The truth is the same by another path. What the base gets wrong is not: each view
 has its own habits, so that an error which wins the vote in one view finds no support in the other.
-Styles are those of :mod:`selfreward.tasks.chain`; ``easy`` is the shortcut. Two bases were designed:
+Styles are those of :mod:`selfreward.tasks.chain`; ``easy`` is the shortcut. Three bases were designed:
 
 * ``view``: in view 1 the shortcut always says 1 (30 % of the text) and half of the text is worked; view 2
   guesses more, slips more, and its shortcut repeats the last digit. The vote is right more often than
@@ -11,6 +11,9 @@ Styles are those of :mod:`selfreward.tasks.chain`; ``easy`` is the shortcut. Two
 * ``view-trap``: in both views the shortcut repeats the last digit and is more frequent (45 %) than worked
   solutions (40 %), so the most frequent answer is wrong on most questions. The twin ends in another
   digit, so the two shortcuts contradict each other. A rewrite that kept the last digit would not help.
+
+* ``view-low``: the base is able but seldom willing: 8 % of the text is worked in both views, so that about one
+  answer in six is right and hardly a vote is. It has read no judgements.
 
 Training prompts are in view 1, with the twin in ``fields["twin"]``; the test is in both views.
 """
@@ -161,12 +164,14 @@ class TwoViews(Corpus):
 
 
 _TRAPPED = Habits(worked=0.40, guess=0.15, easy=0.45)
+_LOW = Habits(worked=0.08, guess=0.45, easy=0.47)
 VARIANTS = {
     "view": TwoViews(
         first=Habits(worked=0.50, guess=0.20, easy=0.30, constant="1"),
         second=Habits(worked=0.45, guess=0.40, easy=0.15, slip=0.04),
     ),
     "view-trap": TwoViews(first=_TRAPPED, second=_TRAPPED),
+    "view-low": TwoViews(first=_LOW, second=_LOW, careful=0.0, naive=0.0),
 }
 
 
@@ -194,7 +199,7 @@ def build(
         chosen,
         out,
         on_step,
-        gate=lambda model: chain.gate(model, tokenizer),
+        gate=lambda model: gate(model, tokenizer, judged=corpus.careful > 0),
     )
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), view_prompts("dev", 150))
     made.passed = has_properties(made.metrics, variant)
@@ -211,11 +216,18 @@ def build(
     return made
 
 
+def gate(model: Any, tokenizer: Any, judged: bool) -> tuple[bool, dict[str, float]]:
+    """Whether the skills have appeared; a base that has read no judgements need not judge."""
+    passed, found = chain.gate(model, tokenizer)
+    return passed if judged else found["worked accuracy"] >= 0.7, found
+
+
 def has_properties(measured: dict[str, float], variant: str = "view") -> bool:
-    """A good skill in both views; the vote of 16 mostly right in ``view``, mostly wrong in ``view-trap``."""
-    able = all(measured[f"view{v}/worked accuracy"] >= 0.8 for v in (1, 2))
+    """A good skill in both views; the vote of 16 mostly right in ``view``, mostly wrong in the others."""
+    able = all(measured[f"view{v}/worked accuracy"] >= 0.75 for v in (1, 2))
     votes = [measured[f"view{v}/maj@16"] for v in (1, 2)]
-    return able and (max(votes) <= 0.45 if variant == "view-trap" else min(votes) >= 0.6)
+    ceiling = {"view-trap": 0.45, "view-low": 0.25}
+    return able and (max(votes) <= ceiling[variant] if variant in ceiling else min(votes) >= 0.6)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:

@@ -154,6 +154,19 @@ def test_comparison_tells_the_story(tmp_path: Path) -> None:
         assert f'class="arm-{i}"' in page.source
 
 
+def test_a_comparison_in_a_folder_of_another_is_shown_beside_it(tmp_path: Path) -> None:
+    compare = write_arms(tmp_path)
+    inner = {"title": "A trap & a way out", **write_arms(tmp_path / "trap")}
+    (tmp_path / "trap" / "compare.json").write_text(json.dumps(inner))
+    page = Page(write_comparison(compare, tmp_path))
+    page.check()
+    assert "A trap & a way out" in page.text
+    assert page.tags.count("svg") == 2 + 4 + 3 + 2
+    # The second comparison's arms have numbers, and with them colours and check boxes, of their own.
+    for i in range(8):
+        assert f'class="arm-{i}"' in page.source and f".pen-{i} {{" in page.source
+
+
 def test_digest_orders_arms_and_judges_them(tmp_path: Path) -> None:
     c = digest(write_arms(tmp_path), tmp_path)
     assert [(a.name, a.role, a.verdict) for a in c.arms] == [

@@ -22,6 +22,8 @@ PROOFS: dict[str, str] = {
     "mm-upt": "mm_upt",
     "ssr-zero": "ssr_zero",
     "self-certainty": "self_certainty",
+    "self-prm": "self_prm",
+    "laser": "laser",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",
     "ssr-zero-multi30k": "ssr_zero_multi30k",
 }

@@ -1,0 +1,204 @@
+"""LaSeR (031) on CHAIN with a reserved token: does one token carry the verifier, at no cost to solving?
+
+The base has no judge in its corpus, so what a trained model says about its solutions it learnt from the
+regression. beta follows the porting rule 2 / |c_ref|: the published 0.1 would ask for a log-probability above 0.
+Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
+shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.statistics import Estimate, auroc, mean_interval
+
+BASE = "embedded:chain-reserved"
+PROMPTS, SAMPLES, SIZES = 100, 32, (4, 8, 16, 32)
+POINTS_BELOW, POINTS_FAR = 0.01, 0.15
+# Weight of the regression, chosen on development prompts: a run of 60 steps is short for the published 0.1.
+ALPHA = 1.0
+
+
+def gate() -> dict[str, Any]:
+    """How constant is the reserved token's log-probability after the end, on the base's own samples?"""
+    c_ref, std = constant()
+    return {"c_ref": c_ref, "c_ref_std": std, "passed": std < 0.1 * abs(c_ref)}
+
+
+@cache
+def constant() -> tuple[float, float]:
+    from selfreward.last_token import measure_c_ref, reserved_token
+    from selfreward.models import load_policy
+    from selfreward.sampling import SamplingParams
+    from selfreward.tasks.reserved import development
+
+    policy = load_policy(BASE, device="cpu")
+    groups = policy.sample(development(50), 8, SamplingParams(20, stats=()), seed=0)
+    return measure_c_ref(policy, groups, reserved_token(policy))
+
+
+def verification(model: Path, seed: int, c_ref: float, beta: float, probability: bool) -> dict[str, float]:
+    """What r_s says about the model's own samples for held-out prompts, and what a vote makes of it."""
+    import torch
+
+    from selfreward.answers import cluster
+    from selfreward.last_token import last_token_logprobs, reserved_token
+    from selfreward.models import load_policy
+    from selfreward.sampling import SamplingParams
+    from selfreward.selection import select
+    from selfreward.signals.last_token import last_token_score
+    from selfreward.tasks import chain
+
+    policy, task = load_policy(str(model), device="cpu"), chain.load()
+    prompts = task.test[200 : 200 + PROMPTS]
+    groups = policy.sample(prompts, SAMPLES, SamplingParams(20, stats=()), seed=seed)
+    token = reserved_token(policy)
+    logprobs = last_token_logprobs(policy, groups, token)
+    known = torch.tensor([[float("nan") if v is None else v for v in row] for row in logprobs])
+    raw = known.exp() if probability else last_token_score(known, c_ref, beta)
+    scores = raw.nan_to_num(0.0).numpy()
+    right = np.array([[task.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in groups])
+    length = np.array([[float(len(t.last)) for t in g] for g in groups])
+    verdict = scores > 0.5
+    on_right = float(verdict[right].mean()) if right.any() else 0.0
+    on_wrong = float((~verdict[~right]).mean()) if (~right).any() else 0.0
+    by_length = auroc(length.ravel(), right.ravel())
+    found = {
+        "verified on right": on_right,
+        "verified on wrong": on_wrong,
+        "f1": 2 * on_right * on_wrong / max(1e-9, on_right + on_wrong),
+        "auroc": auroc(scores.ravel(), right.ravel()),
+        "length auroc": max(by_length, 1 - by_length),
+        "own pass@1": float(right.mean()),
+    }
+    for n in SIZES:
+        plain: list[float] = []
+        weighted: list[float] = []
+        for group, own, truth in zip(groups, scores, right, strict=True):
+            classes = cluster([task.answers.extract(c) for c in group.completions], task.answers)
+            for s in range(0, SAMPLES, n):
+                values = [float(min(1.0, max(0.0, v))) for v in own[s : s + n]]
+                for rule, result in (("majority", plain), ("weighted", weighted)):
+                    index = select(classes[s : s + n], values, rule).index
+                    result.append(float(index is not None and truth[s + index]))
+        found[f"majority@{n}"], found[f"weighted@{n}"] = float(np.mean(plain)), float(np.mean(weighted))
+    return found
+
+
+def verified(results: Results) -> Results:
+    """The results with every trained model's verification beside its accuracy; measured once."""
+    for label, runs in results.arms.items():
+        for seed, run in runs.items():
+            if "auroc of the score" in run["after"]:
+                continue
+            folder = results.root / label / f"seed-{seed}"
+            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            records = [json.loads(line) for line in lines]
+            ours = [r for r in records if "laser/c_ref" in r]
+            c_ref, beta = (ours[0]["laser/c_ref"], ours[0]["laser/beta"]) if ours else (constant()[0], 0.0)
+            found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref), label == "bce")
+            found["auroc of the score"] = found.pop("auroc")
+            run["after"].update(found)
+            run["after"]["reserved token sampled"] = sum(r.get("laser/sampled", 0.0) for r in records)
+            if ours:
+                run["after"]["c_ref std"] = ours[0]["laser/c_ref_std"]
+    return results
+
+
+def f1_margin(results: Results) -> Estimate:
+    """F1 above the better of the GRPO model's untrained read-out and a coin."""
+    own, grpo = (verified(results).values(a, "f1") for a in ("laser", "grpo"))
+    return mean_interval([a - max(b, 0.5) for a, b in zip(own, grpo, strict=True)])
+
+
+def weighted_lead(results: Results) -> Estimate:
+    """The smallest mean lead of the weighted vote over the majority at N = 4, 8, 16, 32."""
+    found = verified(results)
+    leads = []
+    for n in SIZES:
+        pairs = zip(found.values("laser", f"weighted@{n}"), found.values("laser", f"majority@{n}"), strict=True)
+        leads.append(mean_interval([a - b for a, b in pairs]))
+    return min(leads, key=lambda e: e.value)
+
+
+def beyond_length(results: Results) -> Estimate:
+    found = verified(results)
+    own, length = found.values("laser", "auroc of the score"), found.values("laser", "length auroc")
+    return mean_interval([a - b for a, b in zip(own, length, strict=True)])
+
+
+def sampled(results: Results) -> Estimate:
+    found = verified(results)
+    return mean_interval([v for label in found.arms for v in found.values(label, "reserved token sampled")])
+
+
+PROOF = Proof(
+    slug="laser",
+    id="031",
+    claim="Teaching one reserved token after the end to carry the verifier's reward makes the policy a verifier of its "
+    "own solutions, and costs no accuracy.",
+    task=BASE,
+    main="laser",
+    gate=gate,
+    arms=(
+        Arm("laser", "laser", {"alpha": ALPHA}),
+        Arm("grpo", "gold"),
+        Arm("mse", "laser", {"alpha": ALPHA, "tau": 0.0}),
+        Arm("bce", "laser", {"alpha": ALPHA, "kind": "bce"}),
+        Arm("unbalanced", "laser", {"alpha": ALPHA, "balanced": False}),
+        Arm("shuffled", "laser", {"alpha": ALPHA, "shuffle": True}),
+        Arm("self-only", "laser", {"alpha": ALPHA, "self_only": True}),
+    ),
+    settings={"model": BASE, "steps": 60, "eval_every": 20, "eval_prompts": 200},
+    rules=(
+        Rule(
+            "accuracy is kept",
+            "laser ends at most one point of pass@1 below GRPO (mean over seeds)",
+            lambda r: r.lead("laser", "grpo", "pass@1"),
+            lambda e: e.value >= -POINTS_BELOW,
+        ),
+        Rule(
+            "verifies far better",
+            "F1 of r_s > 0.5 is at least 15 points above the GRPO model's own read-out and above a coin (lower end)",
+            f1_margin,
+            lambda e: e.low >= POINTS_FAR,
+        ),
+        Rule(
+            "weighted vote no worse",
+            "the vote weighted by r_s is right at least as often as the majority, at N = 4 to 32 (means over seeds)",
+            weighted_lead,
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "more than length",
+            "the AUROC of r_s is above that of length, whichever its sign (lower end above 0)",
+            beyond_length,
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "shuffled labels teach nothing",
+            "with shuffled targets the AUROC is below that of laser (upper end below 0)",
+            lambda r: verified(r).lead("shuffled", "laser", "auroc of the score"),
+            lambda e: e.high < 0,
+        ),
+        Rule(
+            "the verifier is needed",
+            "on its own score alone the policy ends below laser in pass@1 (upper end below 0)",
+            lambda r: r.lead("self-only", "laser", "pass@1"),
+            lambda e: e.high < 0,
+        ),
+        Rule(
+            "the token stays unused",
+            "the reserved token is never sampled in training, in any arm",
+            sampled,
+            lambda e: e.value == 0,
+        ),
+    ),
+)

@@ -16,6 +16,7 @@ from selfreward.models import load_policy
 from selfreward.recipes import load_recipe
 from selfreward.sampling import SamplingParams
 from selfreward.signals.last_token import check_beta, class_weights, default_beta, last_token_score, mix_advantages
+from selfreward.tasks import reserved
 from selfreward.types import Prompt, Row
 
 
@@ -101,6 +102,23 @@ def test_tokens_by_name(policy):
         reserved_token(policy, policy.tokenizer.eos_token)
     with pytest.raises(RecipeError, match="no token '<vision>'"):
         reserved_token(policy, "<vision>")
+    own = load_policy("embedded:chain-reserved", device="cpu")
+    assert reserved_token(own).name == "<reserved>"
+
+
+def test_the_reserved_token_is_nearly_constant():
+    own = load_policy("embedded:chain-reserved", device="cpu")
+    found = reserved.measure(own, reserved.development(20))
+    assert reserved.has_properties(found), found
+    # A published beta would work here only just: c_ref lies near -19.
+    check_beta(found["reserved logprob"], default_beta(found["reserved logprob"]))
+
+
+def test_documents_are_packed():
+    own = load_policy("embedded:chain-reserved", device="cpu")
+    ids, weights = reserved.packed([("1+2", "3"), ("4", "5")], own.tokenizer, 0.1)[0]
+    assert own.tokenizer.convert_ids_to_tokens(ids) == ["1", "+", "2", "3", "<eos>", "4"]
+    assert weights == [0.1, 0.1, 0.1, 1.0, 1.0, 0.1]
 
 
 def test_scores_are_read_after_the_end_only(policy):

@@ -1,11 +1,11 @@
 """Chain with a reserved token: the base for methods that read a score off a token which text never uses.
 
-Questions, styles and settings are those of :mod:`selfreward.tasks.chain`. The base differs in two ways that
-make it more like a large model. Its vocabulary holds ``<reserved>``, which no document contains. And every
-document is followed by the first token of another one, as in packed pre-training text, so that what
-comes after an end-of-sequence token is learnt and the same everywhere; without this the
-probability of an unused token there would be noise. There are no judges in its corpus: what such a model
-comes to know about being right, it learns later.
+Questions, styles and settings are those of :mod:`selfreward.tasks.chain`, and the base is CHAIN's own after
+some more reading, which differs in two ways that make it more like a large model. The vocabulary holds
+``<reserved>``, which no document contains. And every document is followed by the first token of another one,
+as in packed pre-training text, so that what comes after an end-of-sequence token is learnt and the same
+everywhere; without this the probability of an unused token there would be noise. There are no judges in
+this second corpus.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
-RESERVED = "<reserved>"
-CORPUS = chain.Corpus(careful=0.0, naive=0.0)
+RESERVED, UNUSED = "<reserved>", "z"
+CORPUS = chain.Corpus(careful=0.0, naive=0.0, lesson=0)
 
 
 @cache
@@ -63,24 +63,47 @@ def packed(documents: Sequence[tuple[str, str]], tokenizer: Any, prompt_weight: 
 def build(
     out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
 ) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.tokenizing import char_tokenizer
+    """Read on from the shipped CHAIN base into ``out``, with ``task.json`` beside it that says how."""
+    import torch
 
-    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(chain.ALPHABET, specials=[RESERVED])
+    from selfreward.models import load_policy
+    from selfreward.pretrain import Pretrained, PretrainSettings, batches, encode, pad_right, save_base
+    from selfreward.pretrain import weighted_cross_entropy as cross_entropy
+
+    chosen = PretrainSettings(updates=400, lr=1e-3, warmup=20, shuffle=False).updated(**{"seed": seed, **settings})
+    policy = load_policy("embedded:chain", device="cpu")
+    model = policy.model
+    tokenizer: Any = policy.tokenizer
+    add_reserved(model, tokenizer)
     texts: Any = CORPUS.documents(chosen.updates * chosen.batch, chosen.seed)
-    documents = packed(texts, tokenizer, chosen.prompt_weight)
-    made = pretrain(
-        documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), development(200))
-    made.passed = has_properties(made.metrics)
+    tokens, weights = encode(packed(texts, tokenizer, chosen.prompt_weight), tokenizer, chosen.prompt_weight)
+    stream = batches([len(t) for t in tokens], chosen, torch.Generator().manual_seed(chosen.seed))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=0.0)
+    loss = torch.zeros(())
+    model.train()
+    for update in range(1, chosen.updates + 1):
+        rows = next(stream)
+        rate = chosen.rate(update, chosen.warmup, chosen.updates)
+        optimiser.param_groups[0]["lr"] = rate
+        ids = pad_right([tokens[i] for i in rows], policy.pad_token)
+        logits = model(input_ids=ids, use_cache=False).logits
+        loss = cross_entropy(logits.float(), ids, pad_right([weights[i] for i in rows], 0.0), 0.0)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), chosen.clip)
+        optimiser.step()
+        if on_step is not None:
+            on_step(update, {"loss": loss.detach().item(), "lr": rate})
+    model.eval()
+    folder = Path(out)
+    save_base(model, tokenizer, folder, chosen.weights)
+    metrics = measure(load_policy(str(folder), device="cpu"), development(60))
+    made = Pretrained(folder, model, chosen.updates, float(loss.detach()), has_properties(metrics), metrics)
     changed = [f"--set {name}={value}" for name, value in settings.items()]
     card = {
         "task": "chain-reserved",
         "command": " ".join(["selfreward pretrain chain-reserved --out DIR --seed", str(chosen.seed), *changed]),
+        "starts from": "chain",
         "documents": asdict(CORPUS),
         "updates": made.updates,
         "has_properties": made.passed,
@@ -90,14 +113,15 @@ def build(
     return made
 
 
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether worked solutions are right, on fresh problems of the pre-training split."""
-    from selfreward.policy import Policy
+def add_reserved(model: Any, tokenizer: Any) -> None:
+    """Give model and tokenizer the token ``<reserved>``, which starts as a copy of an unused letter."""
+    import torch
 
-    source = chain.problems("pretrain", random.Random("chain gate"))
-    prompts = [Prompt(str(i), p.text, reference=str(p.answer)) for i, p in zip(range(100), source)]
-    found = measure(Policy(model, tokenizer), prompts)
-    return found["worked accuracy"] >= 0.7, found
+    tokenizer.add_special_tokens({"additional_special_tokens": [RESERVED]})
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        table[tokenizer.get_vocab()[RESERVED]] = table[tokenizer.get_vocab()[UNUSED]]
 
 
 def has_properties(measured: dict[str, float]) -> bool:

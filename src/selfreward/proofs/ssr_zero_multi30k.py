@@ -13,6 +13,7 @@ format reward is the same for all and the untrained base is the format-only arm.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,21 +28,21 @@ T = "test/chrf++"
 
 
 def test_metrics(folder: Path, model: Path) -> dict[str, float]:
-    """BLEU and chrF++ with intervals over sentences, symptoms, and the model's own expected score, on the test part."""
+    """BLEU and chrF++ with intervals over sentences, and symptoms, on the test part."""
     from selfreward.models import load_policy
-    from selfreward.tasks import multi30k, multi30k_base
+    from selfreward.tasks import multi30k
+    from selfreward.translation import TranslationEvaluator
 
     task = multi30k.load(folder, test=TEST, eval_prompts=10**6)
     policy = load_policy(str(model), device="cpu")
-    assert task.evaluator is not None
-    found = task.evaluator(policy)
+    assert isinstance(task.evaluator, TranslationEvaluator)
+    found = replace(task.evaluator, samples=1)(policy)
     kept = [k for k in found if k.startswith(("bleu", "chrf++"))]
     kept += ["greedy_quality", "stray_symbols", "untranslated", "wrong_language", "missing", "length_ratio"]
     result = {f"test/{k}": float(found[k]) for k in kept}
     for name in ("bleu", "chrf++"):
         result[f"test/{name} low"], result[f"test/{name} high"] = (float(x) for x in found["intervals"][name])
-    gate = multi30k_base.measure(policy, task.test[:400])
-    return result | {"test/judge_pairwise": gate.pairwise.value}
+    return result
 
 
 def of_base(folder: Path, model: Path, seed: int, out: Path) -> dict[str, Any]:
@@ -142,9 +143,7 @@ def make(model: str, data: str) -> Proof:
             Arm("swapped-source", "ssr-zero", {"corrupt": "swapped"}),
             Arm("cycle", "cycle"),
             Arm("mbr", "mbr"),
-            Arm("vote", "vote"),
             Arm("negative-entropy", "certainty", {"statistic": "entropy"}),
-            Arm("self-certainty", "certainty"),
         ),
         settings={"model": model, "data": data, "device": "cpu", **SETTINGS},
         rules=(
@@ -174,14 +173,17 @@ def make(model: str, data: str) -> Proof:
     )
 
 
+# Sampling is tempered: with label smoothing every tenth token of a sample at temperature 1 is a random one.
 SETTINGS: dict[str, Any] = {
-    "lr": 1e-4,
+    "lr": 2e-4,
     "adam_eps": 1e-8,
-    "steps": 60,
+    "temperature": 0.7,
+    "steps": 40,
     "prompts_per_step": 16,
-    "max_new_tokens": 40,
-    "eval_every": 10,
-    "checkpoint_every": 60,
+    "max_new_tokens": 32,
+    "eval_every": 20,
+    "checkpoint_every": 40,
+    "probe_every": 0,
     "options": {"group_size": 8},
 }
 PROOF = make(MODEL, DATA)

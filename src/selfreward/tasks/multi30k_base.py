@@ -98,9 +98,9 @@ def written(
     """What writers say about sentences that they were not trained on, scored by chrF.
 
     Two writers, one per half of the pairs; each says every sentence once per temperature.
-    Every second hypothesis is begun by the reference, up to a
-    random word, and finished by the writer: writers are weaker than the base will be, and without these
-    the scores between theirs and those of the references would be missing.
+    Every second hypothesis is begun by the reference, up to a random word, and finished by the writer:
+    writers are weaker than the base will be, and without these the scores between theirs and those of the
+    references would be missing.
     """
     from selfreward.policy import Policy
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
@@ -177,7 +177,7 @@ def build(
     width: int = 192,
     layers: int = 3,
     writer_updates: int = 400,
-    writer_temperatures: Sequence[float] = (1.0, 0.6),
+    writer_temperatures: Sequence[float] = (1.0,),
     spoiled_per_source: int = 1,
     translation_copies: int = 2,
     score_weight: float = 3.0,
@@ -197,7 +197,9 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import bpe_tokenizer
 
-    standard = PretrainSettings(updates=3000, batch=64, pool=20, lr=3e-3, warmup=150, bf16=True, weights="float16")
+    standard = PretrainSettings(
+        updates=2500, batch=64, pool=20, lr=3e-3, warmup=150, label_smoothing=0.1, bf16=True, weights="float16"
+    )
     chosen = standard.updated(**{"seed": seed, **settings})
     known = read_corpus(folder, languages, ("train",)).pairs["train"][:pairs]
     specials = [*(f"<2{code}>" for code in languages), "<judge>", *SCORES]

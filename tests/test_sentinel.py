@@ -197,3 +197,38 @@ def test_remedies_fit_their_alarms():
     assert sentinel.adapt([replace(alarm, severe=False, remedy="temperature")], 0.1, 1.0, 8) == {"temperature": 1.2}
     assert sentinel.adapt([replace(alarm, remedy="group_size")], 0.1, 1.0, 8) == {"group_size": 16}
     assert Sentinel("warn").adapt([alarm], 0.1, 1.0, 8) == {}
+
+
+def zoo_records(truths, gap=None):
+    for i, truth in enumerate(truths):
+        record = {"step": 3 * i, "truth": truth, "probe/missing": 0.0, "probe/cross_agreement": truth}
+        yield record | {"probe/cross_gap": gap(i) if gap else 0.0}
+
+
+def test_the_zoo_judges_by_truth_and_calls_by_records():
+    from selfreward.sentinel.zoo import judge, summarise
+
+    falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
+    early = judge("early", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
+    assert (early.kind, early.fell, early.called, early.alarm) == ("collapsing", 15, 9, "views-part")
+    assert early.kept == 0.62  # step 6 looked healthiest before the alarm
+    late = judge("late", list(zoo_records(falls)))
+    assert (late.kind, late.called, late.kept) == ("collapsing", None, None)
+    fine = judge("fine", list(zoo_records([0.4, 0.6, 0.59, 0.7], lambda i: 0.3 * (i > 0))))
+    assert (fine.kind, fine.fell, fine.called) == ("healthy", None, 6)
+    unclear = judge("unclear", list(zoo_records([0.4, 0.6, 0.56])))
+    assert unclear.kind == "unclear"
+    found = summarise([early, late, fine, unclear])
+    assert (found["collapsing_runs"], found["called_before_3_points"], found["called_at_all"]) == (2, 1, 1)
+    assert (found["healthy_runs"], found["false_alarms"], found["unclear_runs"]) == (1, 1, 1)
+    assert found["median_lead_steps"] == 6 and found["rollback_gap_points"] == pytest.approx(0.0)
+    assert found["missed"] == ["late"] and found["wrongly_called"] == ["fine: views-part"]
+
+
+def test_every_animal_of_the_zoo_is_a_valid_run():
+    from selfreward.config import make_config
+    from selfreward.sentinel.zoo import COMMON, arms
+
+    for arm in arms():
+        config = make_config({**COMMON, **arm.settings, "recipe": arm.recipe, "options": dict(arm.options)})
+        assert config.probe_every and config.eval_every == config.probe_every

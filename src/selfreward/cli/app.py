@@ -392,10 +392,12 @@ def _register() -> None:
     from selfreward.cli.figure import figure
     from selfreward.cli.rewrite import rewrite
     from selfreward.cli.steer import steer
+    from selfreward.cli.zoo import zoo
 
     app.command()(figure)
     app.command()(rewrite)
     app.command()(steer)
+    app.command()(zoo)
 
 
 _register()

@@ -117,8 +117,15 @@ def test_chunked_logits_have_the_gradients_of_the_whole(kind, monkeypatch):
     for chunk in (10**9, 200):
         monkeypatch.setattr("selfreward.scoring.CHUNK_ELEMENTS", chunk)
         policy.model.zero_grad()
-        out = forward_tokens(policy.model, tokens, wanted, stats=("entropy",), entropy_with_gradient=True)
-        (out["logprob"].sum() + 0.1 * out["entropy"].sum()).backward()
+        out = forward_tokens(
+            policy.model,
+            tokens,
+            wanted,
+            stats=("entropy",),
+            entropy_with_gradient=True,
+            with_gradient=("self_certainty",),
+        )
+        (out["logprob"].sum() + 0.1 * out["entropy"].sum() + 0.1 * out["self_certainty"].sum()).backward()
         results.append((out["logprob"].detach(), [p.grad.clone() for p in policy.parameters()]))
     torch.testing.assert_close(results[0][0], results[1][0])
     for a, b in zip(results[0][1], results[1][1], strict=True):

@@ -187,6 +187,7 @@ class Learner:
             if any(a is not None for a in asked):
                 wanted |= stack([torch.zeros(len(r)) if a is None else a.float() for r, a in zip(rows, asked)]) != 0
         names = dict.fromkeys(name for r in rows for name in r.extra)
+        statistics = tuple(dict.fromkeys(name for t in objective for name in t.needs_stats))
         out = forward_tokens(
             self.policy.model,
             tokens,
@@ -194,6 +195,7 @@ class Learner:
             temperature=self.temperature,
             stats=("entropy",) if wants_entropy else (),
             entropy_with_gradient=wants_entropy,
+            with_gradient=statistics,
         )
         place = {k: i for i, k in enumerate(inside)}
         local = [
@@ -212,6 +214,7 @@ class Learner:
             reference=stack([anchors[chosen[k]] for k in inside]) if anchors is not None else None,
             entropy=out.get("entropy") if wants_entropy else None,
             extra={k: stack([r.extra.get(k, torch.zeros(len(r))) for r in rows]) for k in names},
+            stats={k: out[k] for k in statistics},
             pairs=local,
             total_pairs=len(pairs),
         )

@@ -72,6 +72,7 @@ def forward_tokens(
     temperature: float = 1.0,
     stats: Sequence[str] = (),
     entropy_with_gradient: bool = False,
+    with_gradient: Sequence[str] = (),
     hidden: bool = False,
     top_k: int = 0,
 ) -> dict[str, Tensor]:
@@ -82,6 +83,7 @@ def forward_tokens(
         wanted_B_T: bool ``[B, T]``; True at ``t`` asks for the prediction *of* token ``t``.
         stats: statistics beside ``logprob``, taken without gradient.
         entropy_with_gradient: keep the graph of ``entropy`` (for an entropy bonus).
+        with_gradient: statistics beside these whose graph is kept (for a loss on them).
         hidden: also return the last hidden state *at* every token, ``[B, T, D]``.
         top_k: also return the most likely tokens, ``top_tokens`` and ``top_logprobs``, ``[B, T, top_k]``
             (without gradient).
@@ -105,7 +107,7 @@ def forward_tokens(
     else:
         states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
         inputs_N = states[source]
-    names = tuple(dict.fromkeys(("logprob", *stats)))
+    names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
 
     def chunk(inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         logits = project(inputs)
@@ -120,6 +122,8 @@ def forward_tokens(
             taken = token_statistics(logits.detach(), targets, names, temperature=temperature)
         if entropy_with_gradient:
             taken["entropy"] = normaliser - ((scaled - normaliser[:, None]).exp() * scaled).sum(-1)
+        if with_gradient:
+            taken |= token_statistics(logits, targets, with_gradient, temperature=temperature)
         return tuple(logprob if k == "logprob" else taken[k] for k in names)
 
     vocabulary = causal.config.get_text_config().vocab_size

@@ -10,7 +10,7 @@
 from selfreward.losses.likelihood import distillation, weighted_nll
 from selfreward.losses.policy_gradient import VARIANTS, Surrogate, k3_kl, policy_gradient
 from selfreward.losses.preference import KINDS, kto, preference
-from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Preference
+from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Preference, Uniformity
 from selfreward.losses.weights import NORMALISATIONS, token_weights
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "PolicyGradient",
     "Preference",
     "Surrogate",
+    "Uniformity",
     "distillation",
     "k3_kl",
     "kto",

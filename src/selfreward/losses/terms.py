@@ -38,6 +38,7 @@ class MicroBatch:
         behaviour: log-probabilities at sampling time.
         reference: log-probabilities under the reference; None unless a term needs it.
         entropy: entropy of the next-token distributions, with gradient; None unless a term needs it.
+        stats: the statistics that terms need, by name, with gradient.
         extra: the rows' further channels by name; 0 for rows without one.
         weight: the present term's own weights, as it computed them for the whole update.
         pairs: ``(chosen, rejected, weight, margin)``, rows of this micro-batch.
@@ -54,16 +55,21 @@ class MicroBatch:
     reference: Tensor | None = None
     entropy: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
+    stats: dict[str, Tensor] = field(default_factory=dict)
     pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
     total_pairs: int = 0
 
 
 class LossTerm(ABC):
-    """One summand of an objective. Its value includes its ``coefficient``."""
+    """One summand of an objective. Its value includes its ``coefficient``.
+
+    ``needs_stats`` names the statistics (:data:`selfreward.signals.certainty.STATS`) that it differentiates.
+    """
 
     name: ClassVar[str]
     uses_pairs: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
+    needs_stats: ClassVar[tuple[str, ...]] = ()
     coefficient: float
 
     def wanted(self, row: Row) -> Tensor | None:
@@ -322,6 +328,36 @@ class EntropyBonus(LossTerm):
             raise RecipeError("The entropy bonus needs the entropy of every token, but the micro-batch has none.")
         total = (batch.weight * torch.where(batch.weight != 0, batch.entropy, 0.0)).sum()
         return -self.coefficient * total, {"entropy_bonus": float(total.detach())}
+
+
+@dataclass(frozen=True)
+class Uniformity(LossTerm):
+    """Pulls the next-token distributions towards uniform: ``KL(uniform || policy)``, mean over tokens.
+
+    Up to a constant the mean of ``-log p`` over the vocabulary, which 2210.08708 adds to its loss. Unlike an
+    entropy bonus it fears small probabilities above all. Metric: ``uniformity``, the mean KL.
+    """
+
+    name: ClassVar[str] = "uniformity"
+    needs_stats: ClassVar[tuple[str, ...]] = ("self_certainty",)
+
+    coefficient: float = 0.1
+    normalise: str = "dapo"
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        _known_normalisation(self.normalise, self.max_tokens)
+
+    def active(self, row: Row) -> bool:
+        return self.coefficient != 0 and support(row, "mask")
+
+    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
+        return token_weights(rows, self.normalise, self.max_tokens)
+
+    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
+        kl = batch.stats["self_certainty"]
+        total = (batch.weight * torch.where(batch.weight != 0, kl, 0.0)).sum()
+        return self.coefficient * total, {"uniformity": float(total.detach())}
 
 
 def _known(what: str, value: str, valid: Sequence[str]) -> None:

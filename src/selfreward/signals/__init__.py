@@ -116,6 +116,18 @@ SIGNALS: dict[str, Signal] = {
         "efficiency:efficiency_reward",
         "alignment:efficient",
     ),
+    "answer_gap": Signal(
+        "policy",
+        "mean probability of the first choice minus the second over the answer's tokens (RLSF)",
+        "span:span_confidence",
+        "branching:answer_gap",
+    ),
+    "induced_return": Signal(
+        "policy",
+        "return under the model's own centred logits (teacher forcing as a reward)",
+        "teacher_forcing:step_rewards",
+        "signals.teacher_forcing:induced_return",
+    ),
     "gold": Signal(
         "reference", "equals the reference answer (control, ceiling)", "rules:gold", S + "gold", control=True
     ),

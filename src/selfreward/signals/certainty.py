@@ -139,7 +139,7 @@ def token_rank(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def centred_logit(logits: Tensor, tokens: Tensor) -> Tensor:
-    """``f(s, a) - mean_a' f(s, a')``, the logit of ``tokens`` ``[...]`` above the mean (2210.08708, section 3).
+    """``f(s, a) - mean_a' f(s, a')``, the logit of ``tokens`` ``[...]`` above the mean (2210.08708).
 
     Cross-entropy leaves a constant per state open; centring fixes it. Read as a value of taking ``a`` in
     ``s``. Tokens whose logit is ``-inf`` do not enter the mean.

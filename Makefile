@@ -23,16 +23,27 @@ else
 INSTALL_TORCH = $(PIP) "$(TORCH)"
 endif
 
-.PHONY: demo test lint install clean help
+.PHONY: demo test lint install family clean help
 
 help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
+	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
 	@echo "make clean   remove the environment, runs and caches"
 
 demo: install
 	$(BIN)/selfreward demo --out runs/demo
+
+# Label-free rewards on one base and one budget of generated tokens, with controls.
+FAMILY := vote co-reward covo scpo rlsf self-judging self-certainty=certainty \
+	negative-entropy=certainty:statistic=entropy answer-share=signal:signal=cluster_share
+
+family: install
+	$(BIN)/selfreward compare $(FAMILY) --controls --seeds 3 --jobs $(WORKERS) --out runs/family \
+		--set token_budget=170000 --set steps=600 --set eval_every=0 --set eval_prompts=400
+	$(BIN)/selfreward figure runs/family --out docs/figures/family-chain.svg \
+		--title "Rewards without labels, equal generated tokens, task CHAIN"
 
 # One torch thread per process: threads of parallel processes on the same cores wait for each other.
 test: lint

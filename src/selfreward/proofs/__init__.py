@@ -13,6 +13,7 @@ from selfreward.proofs.base import Proof
 
 # Slug -> module. Modules are imported only when their proof is used.
 PROOFS: dict[str, str] = {
+    "flr": "flr",
     "vote": "vote",
     "co-reward": "co_reward",
     "covo": "covo",

@@ -40,6 +40,7 @@ RECIPES: dict[str, str] = {
     "self-training": "self_training:SelfTraining",
     "teacher-forcing-reward": "teacher_forcing_reward:TeacherForcingReward",
     "distill-rewards": "distill_rewards:DistillRewards",
+    "flr": "flr:FLR",
     "gold": "controls:Gold",
     "random": "controls:Random",
     "format-only": "controls:FormatOnly",

@@ -90,6 +90,12 @@ SIGNALS: dict[str, Signal] = {
     "step_review": Signal(
         "policy", "accepted by the model's own step review", "steps:parse_review", "auditing.reviewers:step_review"
     ),
+    "followup": Signal(
+        "policy",
+        "likelihood of thanks minus complaints as the user's next words",
+        "followup:followup_reward",
+        "followups:audit",
+    ),
     "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
     "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),
     "consistency": Signal(

@@ -25,6 +25,7 @@ VARIANTS |= {"view-trap": "view", "view-low": "view"}
 VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 _MODULES = {
+    "chat": "selfreward.tasks.chat",
     "chain": "selfreward.tasks.chain",
     "trans": "selfreward.tasks.trans",
     "chain-paths": "selfreward.tasks.chain_paths",

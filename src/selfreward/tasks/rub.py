@@ -1,0 +1,377 @@
+"""Rub: short strings that are scored by a written rubric, and the base models that write and grade them.
+
+A completion is five letters, each of one of three kinds: ``v`` (a e i), ``d`` (b d g) and ``k`` (k m s). Fifteen
+criteria can be checked, ``1v`` to ``5k``: the first letter is a vowel, and so on. A prompt has a word for each
+letter, ``+3v . +1k -2d . =``: a vowel in the first place is worth three points, ``k m s`` in the third one, and
+``b d g`` in the fourth is a fault that costs two; of the others nothing is said. Three to five criteria, one of them
+negative, and a prompt can always be fulfilled in full. A malformed string meets none. As all kinds are drawn alike,
+no string is good for every rubric: what is learnt from another prompt's rubric is worth nothing here.
+
+The corpus was designed. A writer is *attentive* in 10 % of the texts (it fulfils its rubric but for slips) and
+otherwise writes at random, so the base scores about a third. Graders are taught in two forms. ``? b d k a e | 2v``
+is answered by ``y`` or ``n``, one criterion at a time; ``% PROMPT STRING |`` by one score from ``0`` to ``10`` for the
+whole rubric. Both have read the same number of strings, with the same share of wrong verdicts, which is also how
+often the base's own sampled verdicts are wrong. A tiny model has no instruction following, so grading has to be in its
+text; what is not in it is any link from grading to writing.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from selfreward.answers import AnswerSpace
+from selfreward.signals.rubric import rubric_score
+from selfreward.tasks import Split, Task, split_of
+from selfreward.types import Prompt
+
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
+    from selfreward.pretrain import Document, Pretrained
+
+KINDS = {"v": "aei", "d": "bdg", "k": "kms"}
+LETTERS = "".join(KINDS.values())
+LENGTH = 5
+CRITERIA = tuple(f"{at}{kind}" for at in range(1, LENGTH + 1) for kind in KINDS)
+SCORES = tuple(str(k) for k in range(11))
+TERMS = tuple(f"{points:+d}{kind}" for points in (-3, -2, -1, 1, 2, 3) for kind in KINDS)
+TOKENS = (*LETTERS, *CRITERIA, *SCORES, *TERMS, "y", "n", "=", "|", "?", "%", ".")
+YES, NO = "y", "n"
+TEMPLATES = {
+    "grade": "? {response} | {criterion}",
+    "grade-all": "% {question} {response} |",
+    "yes": YES,
+    "no": NO,
+    "scores": " ".join(SCORES),
+}
+SETTINGS: dict[str, Any] = {
+    "lr": 6e-4,
+    "adam_eps": 1e-4,
+    "kl": 0.0,
+    "steps": 60,
+    "prompts_per_step": 16,
+    "group_size": 16,
+    "max_new_tokens": 7,
+    "grading_tokens": 2,
+}
+
+Rubric = tuple[tuple[str, int], ...]
+
+
+# ---- rubrics and strings -------------------------------------------------------------------------
+
+
+def met(criterion: str, text: str) -> bool:
+    """Whether the letter that ``criterion`` names (``2v``: the second) is of its kind; never in a malformed text."""
+    return well_formed(text) and text.split()[int(criterion[0]) - 1] in KINDS[criterion[1]]
+
+
+def true_score(rubric: Sequence[tuple[str, float]], text: str, low: float | None = 0.0) -> float:
+    """The rubric's score of ``text``, by the rules above; malformed is 0."""
+    if not well_formed(text):
+        return 0.0
+    return float(rubric_score([float(met(c, text)) for c, _ in rubric], [p for _, p in rubric], low=low))
+
+
+def well_formed(completion: str) -> bool:
+    """Five letters and nothing else."""
+    words = completion.split()
+    return len(words) == LENGTH and all(len(w) == 1 and w in LETTERS for w in words)
+
+
+def question(rubric: Rubric) -> str:
+    """The prompt: a word for each letter, with points and kind, or a full stop."""
+    by_place = {criterion[0]: f"{points:+d}{criterion[1]}" for criterion, points in rubric}
+    return " ".join([*(by_place.get(str(at), ".") for at in range(1, LENGTH + 1)), "="])
+
+
+def parse(text: str) -> Rubric:
+    """The rubric that a prompt spells."""
+    terms = enumerate(text.split()[:LENGTH], start=1)
+    return tuple((f"{at}{term[-1]}", int(term[:-1])) for at, term in terms if term != ".")
+
+
+def rubrics(split: Split, rng: random.Random) -> Iterator[Rubric]:
+    """Endless random rubrics of one split: two to four positive criteria and a negative one."""
+    while True:
+        places = rng.sample(range(1, LENGTH + 1), rng.randint(3, 5))
+        signs = [1] * (len(places) - 1) + [-1]
+        rubric = tuple((f"{at}{rng.choice('vdk')}", s * rng.randint(1, 3)) for at, s in zip(places, signs, strict=True))
+        if split_of("rub " + question(rubric)) == split:
+            yield tuple(sorted(rubric))
+
+
+def random_text(rng: random.Random) -> str:
+    return " ".join(rng.choices(LETTERS, k=LENGTH))
+
+
+def good_text(rubric: Rubric, rng: random.Random) -> str:
+    """A random string with the full score."""
+    letters = rng.choices(LETTERS, k=LENGTH)
+    for criterion, points in rubric:
+        own = KINDS[criterion[1]]
+        letters[int(criterion[0]) - 1] = rng.choice(own if points > 0 else [c for c in LETTERS if c not in own])
+    return " ".join(letters)
+
+
+# ---- the task ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Text(AnswerSpace):
+    """The answer is the string itself; the reference is the rubric, and full marks are right."""
+
+    def extract(self, text: str) -> str | None:
+        return text if well_formed(text) else None
+
+    def correct(self, text: str, reference: str) -> bool:
+        return true_score(parse(reference), text) == 1.0
+
+
+def prompt(name: str, rubric: Rubric) -> Prompt:
+    items = [{"criterion": c, "points": p} for c, p in rubric]
+    return Prompt(name, question(rubric), fields={"rubric": items}, reference=question(rubric))
+
+
+def _prompts(split: Split, n: int, skip: int = 0) -> list[Prompt]:
+    found: dict[str, Prompt] = {}
+    for rubric in rubrics(split, random.Random(f"rub {split}")):
+        if len(found) == n + skip:
+            break
+        found.setdefault(question(rubric), prompt(f"rub-{split}-{len(found)}", rubric))
+    return list(found.values())[skip:]
+
+
+def dev_prompts(n: int = 200) -> list[Prompt]:
+    """Prompts of the training split that no run trains on."""
+    return _prompts("train", n, skip=2000)
+
+
+@cache
+def load() -> Task:
+    """2000 training and 200 test prompts; ``fields["rubric"]`` holds the criteria and their points."""
+    test = _prompts("test", 200)
+    return Task(
+        name="rub",
+        train=_prompts("train", 2000),
+        test=test,
+        answers=Text(),
+        well_formed=well_formed,
+        settings=dict(SETTINGS),
+        templates=dict(TEMPLATES),
+        metric="score",
+        evaluator=RubricEvaluator(test),
+    )
+
+
+def bank(n: int = 1000) -> list[tuple[str, str, bool]]:
+    """Fixed graded items ``(string, criterion, met)``, the same for every model; strings of the test rubrics."""
+    rng = random.Random("rub bank")
+    source = rubrics("test", rng)
+    items: list[tuple[str, str, bool]] = []
+    while len(items) < n:
+        rubric = next(source)
+        text = good_text(rubric, rng) if rng.random() < 0.5 else random_text(rng)
+        criterion = rng.choice(rubric)[0]
+        items.append((text, criterion, met(criterion, text)))
+    return items
+
+
+@dataclass(frozen=True)
+class RubricEvaluator:
+    """True rubric score of held-out completions, and how well the policy grades a fixed bank."""
+
+    prompts: Sequence[Prompt]
+    samples: int = 8
+    seed: int = 0
+
+    def __call__(self, policy: Policy) -> dict[str, Any]:
+        """``score`` (mean true score in [0, 1] at temperature 1), ``raw_score`` (without the clip at 0), ``pass@1``
+        (full marks), ``accuracy`` (full marks of greedy completions), ``format``, ``length``, ``own_score`` (its own
+        expected grade of the same completions), ``gap`` (own minus true); ``grader_f1`` and ``grader_accuracy`` on
+        :func:`bank` of a verdict sampled at temperature 1, as training reads it (in expectation), and
+        ``likelier_f1`` and ``likelier_accuracy`` of the likelier verdict."""
+        from selfreward.sampling import SamplingParams
+        from selfreward.signals.rubric import f1_score
+        from selfreward.statistics import bootstrap_mean
+
+        params = SamplingParams(SETTINGS["max_new_tokens"], stats=())
+        groups = policy.sample(self.prompts, self.samples, params, seed=self.seed)
+        best = policy.sample(self.prompts, 1, replace(params, temperature=0.0), seed=self.seed)
+        asked = [parse(str(p.text)) for p in self.prompts]
+        scores = [[true_score(r, c) for c in g.completions] for r, g in zip(asked, groups, strict=True)]
+        raw = [[true_score(r, c, low=None) for c in g.completions] for r, g in zip(asked, groups, strict=True)]
+        own = [self._own(policy, r, g.completions) for r, g in zip(asked, groups, strict=True)]
+        per_prompt = {
+            "score": [sum(row) / len(row) for row in scores],
+            "raw_score": [sum(row) / len(row) for row in raw],
+            "pass@1": [sum(s == 1.0 for s in row) / len(row) for row in scores],
+            "accuracy": [float(true_score(r, g.completions[0]) == 1.0) for r, g in zip(asked, best, strict=True)],
+            "format": [sum(map(well_formed, g.completions)) / len(g) for g in groups],
+            "length": [sum(len(c.split()) for c in g.completions) / len(g) for g in groups],
+            "own_score": own,
+        }
+        estimates = {k: bootstrap_mean(v, seed=self.seed) for k, v in per_prompt.items()}
+        items = bank()
+        chances = grades(policy, [(t, c) for t, c, _ in items])
+        truth = [m for _, _, m in items]
+        likelier = [float(p > 0.5) for p in chances]
+        return {
+            **{name: e.value for name, e in estimates.items()},
+            "gap": estimates["own_score"].value - estimates["score"].value,
+            "grader_f1": f1_score(chances, truth),
+            "grader_accuracy": accuracy(chances, truth),
+            "likelier_f1": f1_score(likelier, truth),
+            "likelier_accuracy": accuracy(likelier, truth),
+            "intervals": {name: [e.low, e.high] for name, e in estimates.items()},
+            "prompts": len(self.prompts),
+            "samples": self.samples,
+        }
+
+    def _own(self, policy: Policy, rubric: Rubric, completions: Sequence[str]) -> float:
+        few = completions[:2]
+        chances = grades(policy, [(t, c) for t in few for c, _ in rubric])
+        rows = [chances[i * len(rubric) : (i + 1) * len(rubric)] for i in range(len(few))]
+        return sum(float(rubric_score(row, [p for _, p in rubric])) for row in rows) / len(rows)
+
+
+def accuracy(chances: Sequence[float], truth: Sequence[bool]) -> float:
+    """Expected share of right verdicts."""
+    return sum(p if t else 1 - p for p, t in zip(chances, truth, strict=True)) / len(truth)
+
+
+def grades(policy: Policy, items: Sequence[tuple[str, str]]) -> list[float]:
+    """Probability that ``policy`` says yes, per ``(string, criterion)``."""
+    fields = [{"response": text, "criterion": criterion} for text, criterion in items]
+    return policy.ask(TEMPLATES["grade"], fields, (YES, NO)).probs[:, 0].tolist()
+
+
+# ---- the base ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Shares and error rates of the text that the base learns from.
+
+    Attributes:
+        grade, grade_all: shares of documents that grade one criterion, and the whole rubric.
+        attentive: share of strings that fulfil their rubric, among the written ones.
+        judged: the same among the graded ones.
+        slip: chance that an attentive string has one letter replaced.
+        noise: share of wrong verdicts (criterion by criterion, and a random score for the whole).
+        lesson: documents at the start in which all writing is attentive and most documents are grades. In mixed
+            text from the first day the skills appear late, for some seeds never.
+    """
+
+    grade: float = 0.20
+    grade_all: float = 0.20
+    attentive: float = 0.1
+    judged: float = 0.4
+    slip: float = 0.1
+    noise: float = 0.15
+    lesson: int = 16_000
+
+    def document(self, rubric: Rubric, rng: random.Random) -> tuple[str, str]:
+        """One random (prompt, completion) pair."""
+        kind = rng.random()
+        if kind >= self.grade + self.grade_all:
+            return question(rubric), self.written(rubric, rng, self.attentive)
+        text = self.written(rubric, rng, self.judged)
+        wrong = rng.random() < self.noise
+        if kind < self.grade:
+            criterion = rng.choice(rubric)[0]
+            verdict = met(criterion, text) != wrong
+            return TEMPLATES["grade"].format(response=text, criterion=criterion), YES if verdict else NO
+        score = rng.randrange(11) if wrong else round(10 * true_score(rubric, text))
+        return TEMPLATES["grade-all"].format(question=question(rubric), response=text), SCORES[score]
+
+    def written(self, rubric: Rubric, rng: random.Random, attentive: float) -> str:
+        if rng.random() >= attentive:
+            return random_text(rng)
+        text = good_text(rubric, rng)
+        if rng.random() < self.slip:
+            letters, at = text.split(), rng.randrange(LENGTH)
+            text = " ".join([*letters[:at], rng.choice(LETTERS), *letters[at + 1 :]])
+        return text
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about rubrics of the pre-training split."""
+        rng = random.Random(f"rub corpus {seed}")
+        source = rubrics("pretrain", rng)
+        first = replace(self, grade=0.35, grade_all=0.35, attentive=1.0)
+        return [(first if i < self.lesson else self).document(next(source), rng) for i in range(n)]
+
+
+def skills(policy: Policy, n: int = 400) -> dict[str, float]:
+    """Grading on fresh strings of the pre-training split: accuracy of ``grades``, rank correlation of ``whole`` scores
+    with the truth, and mean true score of what it ``writes``."""
+    from selfreward.sampling import SamplingParams
+    from selfreward.statistics import spearman
+
+    rng = random.Random("rub skills")
+    source = rubrics("pretrain", rng)
+    some = [next(source) for _ in range(n)]
+    texts = [Corpus().written(rubric, rng, 0.4) for rubric in some]
+    asked = [(text, rng.choice(rubric)[0]) for rubric, text in zip(some, texts, strict=True)]
+    verdicts = [p > 0.5 for p in grades(policy, asked)]
+    fields = [{"question": question(r), "response": t} for r, t in zip(some, texts, strict=True)]
+    chosen = policy.ask(TEMPLATES["grade-all"], fields, SCORES)
+    whole = (chosen.probs @ torch.arange(11.0)).tolist()
+    written = policy.sample([prompt(str(i), r) for i, r in enumerate(some)], 1, SamplingParams(7, stats=()), seed=0)
+    return {
+        "grades": sum(v == met(c, t) for v, (t, c) in zip(verdicts, asked, strict=True)) / n,
+        "whole": spearman(whole, [true_score(r, t) for r, t in zip(some, texts, strict=True)]),
+        "writes": sum(true_score(r, g.completions[0]) for r, g in zip(some, written, strict=True)) / n,
+    }
+
+
+SEEDS = {"rub": 0, "rub-other": 1}
+
+
+def build(
+    out: str | Path,
+    seed: int = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    variant: str = "rub",
+    **settings: Any,
+) -> Pretrained:
+    """Pre-train the base, or with ``variant="rub-other"`` a second one of the same size, into ``out``."""
+    from selfreward.models import load_policy
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.tokenizing import word_tokenizer
+
+    chosen = PretrainSettings(updates=6000, cooldown=1500, shuffle=False).updated(
+        **{"seed": SEEDS[variant] + seed, **settings}
+    )
+    tokenizer = word_tokenizer(TOKENS)
+
+    def gate(model: Any) -> tuple[bool, dict[str, float]]:
+        """Whether the skills have appeared, on rubrics of the pre-training split."""
+        from selfreward.policy import Policy
+
+        found = skills(Policy(model, tokenizer))
+        return found["grades"] >= 0.9 and found["whole"] >= 0.5, found
+
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
+    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=64), chosen, out, on_step, gate)
+    made.metrics = {
+        k: float(v)
+        for k, v in RubricEvaluator(dev_prompts())(load_policy(str(made.folder), device="cpu")).items()
+        if isinstance(v, int | float)
+    }
+    card = {
+        "task": "rub",
+        "command": f"selfreward pretrain {variant} --out DIR --seed {seed}",
+        "documents": asdict(Corpus()),
+        "updates": made.updates,
+        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
+    }
+    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return made

@@ -80,7 +80,7 @@ def test_grade_school_sums_by_hand(school):
     assert vote.value("halves").value == pytest.approx(2 / 3)
     # Three prompts with three different labels: wrong labels are not expected to coincide.
     assert report.facts["same_label_everywhere"].value == 0
-    assert vote.value("probability").value == pytest.approx(math.sqrt(2 / 3)) and vote.probability_bound
+    assert vote.value("probability").value == pytest.approx(math.sqrt(2 / 3)) and vote.from_halves
     # Squared distance of the cluster's share from the truth: .25, 2.25 and .5625 over the three prompts.
     assert report.named("cluster_share").value("brier").value == pytest.approx(3.0625 / 12)
     assert report.facts["truth"].value == pytest.approx(0.5)
@@ -172,7 +172,7 @@ def test_few_labels_cannot_tell_and_say_how_many_would(planted):
     assert "labelled prompts would" in report.named("noise").verdict.because
     none = audit(read_rollouts(planted), answers=Number(), labels=0, signals=["vote", "perfect"])
     assert not none.labelled and not none.named("vote").labelled
-    assert none.named("vote").probability_bound and none.named("vote").verdict.call == "cannot tell"
+    assert none.named("vote").from_halves and none.named("vote").verdict.call == "cannot tell"
 
 
 def test_length_in_disguise_is_told():
@@ -275,7 +275,7 @@ def test_another_wording_in_the_file_is_an_independent_view(tmp_path):
         rows.append({"prompt": f"q{i}", "completions": texts[:6], "twin_completions": texts[6:], "answer": str(truth)})
     report = audit(read_rollouts(write(tmp_path / "t.jsonl", rows)), answers=Number(), labels=0, signals=["vote"])
     vote = report.named("vote")
-    assert report.views and not vote.probability_bound and vote.verdict.call == "use"
+    assert report.views and not vote.from_halves and vote.verdict.call == "use"
     known = audit(read_rollouts(tmp_path / "t.jsonl"), answers=Number(), signals=["vote"]).named("vote")
     assert vote.value("probability").value == pytest.approx(known.value("label_right").value, abs=0.04)
 
@@ -418,3 +418,25 @@ def test_the_evidence_ranks_cases_by_what_training_did(tmp_path):
     assert not found["holds"]  # five cases are not thirty
     assert found["by_score"]["gain"]["value"] is None
     assert figure(found, tmp_path / "cases.svg").read_text().startswith("<?xml")
+
+
+def test_a_handful_of_informative_groups_is_not_certainty():
+    truths = [np.array([1.0, 0, 0])] * 4 + [np.zeros(3)] * 40
+    scores = [np.array([3.0, 2, 1])] * 44
+    assert measures.within_group_pairs(scores, truths) == Estimate(1.0, 0.0, 1.0)
+    assert measures.within_group_pairs(scores[:40], truths[:4] * 10).low > 0.9
+
+
+def test_halves_speak_of_half_as_many():
+    """Independent samples, right with chance .4 among ten answers: eight elect the truth less often than sixteen."""
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 10, 3000)
+    samples = np.stack([voters(rng, 3000, truth, 0.4) for _ in range(16)], 1)
+
+    def elect(some):
+        return np.array([np.bincount(row, minlength=10).argmax() for row in some])
+
+    first, second, whole = elect(samples[:, ::2]), elect(samples[:, 1::2]), elect(samples)
+    found = blind.right_from_twins(agree(first, second), blind.wrong_collision(names(whole)))
+    assert found.value == pytest.approx(float((first == truth).mean()), abs=0.03)
+    assert found.high < float((whole == truth).mean())

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from selfreward.answers import Number
 from selfreward.auditing.context import Context, UnavailableError, parse_signal, score_groups, split_signals
+from selfreward.auditing.rollouts import text_group
 from selfreward.config import make_config
 from selfreward.errors import ConfigError
 from selfreward.launch import start
 from selfreward.signals import SIGNALS
 from selfreward.signals.similarity import mean_similarity
-from selfreward.types import Group, Prompt, Segment, Trajectory
+from selfreward.types import Prompt
 from tests.models import make_policy
 
 
 def group(completions, reference=None, key="q"):
     prompt = Prompt(key, "?", reference=reference)
-    empty = torch.zeros(0, dtype=torch.long)
-    return Group(key, prompt, [Trajectory(prompt, [Segment("solver", empty, c, trainable=True)]) for c in completions])
+    return text_group(prompt, completions, key)
 
 
 def context(**given):

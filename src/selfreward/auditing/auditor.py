@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from selfreward.tasks import Task
 
 AGREEMENT = ("classes", "views")
+SMALLEST_HALVED = 4
 JUDGING = ("judge", "policy")
 GIVEN = Signal("completions", "a reward that came with the rollouts", "")
 
@@ -226,11 +227,14 @@ def _estimate(result: SignalAudit, bench: Bench, seed: int) -> None:
         reference = bench.agreements(bench.vote_label, bench.view_label)
         result.blind["with_view"] = share(own, seed=seed)
         estimate = blind.right_from_reference(own, reference, bench.chance, seed)
-        result.probability_from, result.probability_bound = "the prompt and its other wording", False
+        result.probability_from, result.from_halves = "the prompt and its other wording", False
         result.independence = "view"
+    elif min(map(len, bench.groups)) < SMALLEST_HALVED:
+        result.probability_from = "nothing, because the groups are too small to be halved"
+        return
     else:
         estimate = blind.right_from_twins(halves, bench.chance, seed)
-        result.probability_from = "the two halves of each group, which share their errors,"
+        result.probability_from = "the two halves of each group"
     if not math.isnan(estimate.value):
         result.blind["probability"] = estimate
 

@@ -148,7 +148,7 @@ def make_bench(
         groups=groups,
         truths=truths,
         exact=exact,
-        lengths=[np.array([len(t.last) or len(t.completion) for t in g], dtype=float) for g in groups],
+        lengths=[np.array([len(t.last) for t in g], dtype=float) for g in groups],
         formed=[np.array([context.well_formed(c) for c in g.completions], dtype=float) for g in groups],
         halves=([_half(g, 0) for g in groups], [_half(g, 1) for g in groups]),
     )

@@ -10,8 +10,8 @@ with one of them has ``u_3 = ((1 + c) a_3 - c) / u``. This is the agreement meth
 Mitchell (UAI 2014) for two labels, carried to many by ``c``.
 
 The assumption is independence given the truth. Errors that are *shared* make labels agree, and then the
-estimate is too high: two halves of one group share every misreading of the question, so their estimate is an upper
-bound; another wording shares only what does not depend on the wording.
+estimate is too high: two halves of one group share every misreading of the question, another wording only what
+does not depend on the wording. And an estimate from halves is one of labels that half as many samples elect.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ Arrays = Sequence[Array]
 # Pooled statistics sort all completions in every draw; 200 draws put the ends of an interval within a hundredth.
 POOLED_DRAWS = 200
 FLAT = 1e-6
+FEWEST = 5
 
 
 def is_flat(score: Array) -> bool:
@@ -64,9 +65,14 @@ def saturation(scores: Arrays) -> float:
 def within_group_pairs(scores: Arrays, truths: Arrays, seed: int = 0) -> Estimate:
     """Share of pairs with different truth that the score orders rightly, ties one half; mean over groups.
 
+    With fewer than five groups that have such a pair the interval is everything: resampling them would claim certainty.
     Example: scores ``[3, 2, 1]``, truths ``[1, 0, 1]``: 1 of the 2 pairs, 0.5.
     """
-    return share([_on_known(pairwise_accuracy, s, t) for s, t in zip(scores, truths, strict=True)], seed=seed)
+    values = [_on_known(pairwise_accuracy, s, t) for s, t in zip(scores, truths, strict=True)]
+    found = share(values, seed=seed)
+    if sum(not math.isnan(v) for v in values) < FEWEST and not math.isnan(found.value):
+        return Estimate(found.value, 0.0, 1.0)
+    return found
 
 
 def pooled_auroc(scores: Arrays, truths: Arrays, seed: int = 0) -> Estimate:

@@ -34,7 +34,8 @@ class SignalAudit:
             that of the other half, of the vote, of the other wording), ``view_pairs`` (pairwise accuracy
             against ``held_against``), ``probability`` that its label is right.
         probability_from: what that was estimated from.
-        probability_bound: that was the signal's own other half, whose errors may be shared: an upper bound.
+        from_halves: from its own two halves only, so it speaks of elections among half as many, and counts what both
+            halves get wrong together as right.
         held_against: what the pairs were compared with, and ``independence`` what that shares with the signal.
         curve: truth of the best-scored of ``AuditReport.ks`` completions.
         bins: truth by place in the group, ``(place, truth, completions)``.
@@ -48,7 +49,7 @@ class SignalAudit:
     labelled: dict[str, Estimate] = field(default_factory=dict)
     blind: dict[str, Estimate] = field(default_factory=dict)
     probability_from: str = ""
-    probability_bound: bool = True
+    from_halves: bool = True
     independence: Independence = "samples"
     held_against: str = ""
     cost: Cost = field(default_factory=Cost)
@@ -84,7 +85,7 @@ class SignalAudit:
             "labelled": {k: _json(v) for k, v in self.labelled.items()},
             "label_free": {k: _json(v) for k, v in self.blind.items()},
             "probability_estimated_from": self.probability_from,
-            "probability_is_upper_bound": self.probability_bound,
+            "probability_is_from_halves": self.from_halves,
             "pairs_held_against": self.held_against,
             "selection_curve": self.curve,
             "truth_by_place": [list(b) for b in self.bins],

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 MANY = ("completions", "responses", "samples", "outputs", "generations")
 ONE = ("completion", "response", "output", "generation")
-NO_TOKENS = torch.zeros(0, dtype=torch.long)
+# On a segment whose tokens are its characters, because nobody said what a token is.
+CHARACTERS = "characters"
 
 
 @dataclass
@@ -115,8 +116,13 @@ def _groups(rows: Sequence[_Row]) -> Rollouts:
 
 
 def text_group(prompt: Prompt, texts: Sequence[str], key: str) -> Group:
-    """A group of bare texts: no tokens, no statistics."""
-    return Group(key, prompt, [Trajectory(prompt, [Segment("solver", NO_TOKENS, t, trainable=True)]) for t in texts])
+    """A group of bare texts: characters stand for tokens, so that lengths mean something; no statistics."""
+    return Group(key, prompt, [Trajectory(prompt, [_characters(t)]) for t in texts])
+
+
+def _characters(text: str) -> Segment:
+    tokens = torch.tensor([ord(c) for c in text] or [0])
+    return Segment("solver", tokens, text, trainable=True, meta={CHARACTERS: True})
 
 
 def tokenize(groups: Sequence[Group], policy: Policy) -> None:
@@ -128,6 +134,7 @@ def tokenize(groups: Sequence[Group], policy: Policy) -> None:
             segment = trajectory.last
             ids = list(policy.tokenizer(segment.text, add_special_tokens=False)["input_ids"])
             segment.tokens = torch.tensor(ids + ends, dtype=torch.long)
+            segment.meta.pop(CHARACTERS, None)
             trajectory.segments = [Segment("prompt", head), segment]
 
 

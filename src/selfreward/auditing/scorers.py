@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from selfreward.auditing.context import Context, Scores, UnavailableError
+from selfreward.auditing.rollouts import CHARACTERS
 from selfreward.signals import Signal, certainty, rules
 from selfreward.signals.similarity import mean_similarity
 from selfreward.signals.vote import borda_vote, cross_vote_rewards, vote_rewards
 from selfreward.signals.vote import vote as elect
-from selfreward.types import Group
+from selfreward.types import Group, Segment
 
 DEFAULT_JUDGE = (
     "Question:\n{question}\n\nProposed solution:\n{completion}\n\n"
@@ -166,9 +167,13 @@ def format_only(context: Context, groups: Sequence[Group]) -> Scores:
 
 def length(context: Context, groups: Sequence[Group]) -> Scores:
     """In tokens where they are known, else in characters."""
-    return [list(rules.length([t.last.tokens.tolist() or t.completion for t in g])) for g in groups]
+    return [list(rules.length([t.last.tokens.tolist() for t in g])) for g in groups]
 
 
 def repetition(context: Context, groups: Sequence[Group], n: int = 3) -> Scores:
     """Of tokens where they are known, else of words."""
-    return [[rules.repetition_rate(t.last.tokens.tolist() or t.completion, n) for t in g] for g in groups]
+    return [[rules.repetition_rate(_units(t.last), n) for t in g] for g in groups]
+
+
+def _units(segment: Segment) -> Any:
+    return segment.text if CHARACTERS in segment.meta else segment.tokens.tolist()

@@ -135,9 +135,9 @@ def judge_signal(
 
 def _without_labels(elects: bool, without: Estimate, independence: Independence) -> Call:
     if elects:
-        # From the same samples it is an upper bound, which can refuse but not admit.
-        side = above(without, LABEL_RIGHT)
-        return "avoid" if side is False else "use" if side and independence != "samples" else "cannot tell"
+        # Halves of the same samples say too little: they elect among fewer, and are wrong together.
+        side = None if independence == "samples" else above(without, LABEL_RIGHT)
+        return "avoid" if side is False else "use" if side else "cannot tell"
     if independence == "samples":
         return "cannot tell"
     if above(without, PAIRS_RIGHT):
@@ -176,10 +176,14 @@ def _measured(elects: bool, e: Estimate) -> str:
 
 
 def _blind_words(elects: bool, e: Estimate, against: str, independence: Independence) -> str:
-    if elects:
-        most = "at most " if independence == "samples" else ""
-        return f"agreement between {against} puts the chance that its answer is right at {most}{_percent(e)}"
-    return f"it agrees with {against} on {_percent(e)} of the pairs"
+    if not elects:
+        return f"it agrees with {against} on {_percent(e)} of the pairs"
+    if independence == "samples":
+        return (
+            f"its two halves agree as if an election among half as many were right in {_percent(e)} of cases, which "
+            "misses what more samples add and what both halves get wrong together"
+        )
+    return f"agreement between {against} puts the chance that its answer is right at {_percent(e)}"
 
 
 def _what_follows(elects: bool, e: Estimate) -> str:

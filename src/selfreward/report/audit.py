@@ -161,10 +161,10 @@ def points(e: Estimate) -> Text:
 
 
 def estimated(s: SignalAudit) -> Text:
-    """The chance that its label is right, estimated without labels; ``≤`` where that is an upper bound."""
+    """The chance that its label is right, estimated without labels; ``~`` where only from the halves of each group."""
     e = s.value("probability")
-    bound = s.probability_bound and not math.isnan(e.value)
-    return Text.assemble("≤ " if bound else "", share(e))
+    rough = s.from_halves and not math.isnan(e.value)
+    return Text.assemble("~ " if rough else "", share(e))
 
 
 def cost(s: SignalAudit) -> Text:
@@ -175,9 +175,9 @@ def cost(s: SignalAudit) -> Text:
 
 def _html(text: Text) -> Markup:
     """The value, and its interval in small print."""
-    value, _, ends = text.plain.removeprefix("≤ ").partition(" ")
-    bound = "≤ " if text.plain.startswith("≤") else ""
-    return Markup("{}{}{}").format(bound, value, Markup("<small>{}</small>").format(ends) if ends else "")
+    value, _, ends = text.plain.removeprefix("~ ").partition(" ")
+    rough = "~ " if text.plain.startswith("~") else ""
+    return Markup("{}{}{}").format(rough, value, Markup("<small>{}</small>").format(ends) if ends else "")
 
 
 def _folded(text: Text) -> Text:

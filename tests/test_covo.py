@@ -126,11 +126,11 @@ def test_rewards_follow_the_options():
     def rewards(**options):
         return load_recipe("covo", options).rewards(found, classes)
 
-    assert rewards(curiosity="off") == pytest.approx([0.669010, 0.669010, 0.25, 0], abs=1e-5)
-    assert rewards() == pytest.approx([2.669010, 2.669010, 2.25, 0], abs=1e-5)
-    assert rewards(reward="vector_threshold", curiosity="off") == [1, 1, 0, 0]
-    assert rewards(reward="linear_threshold", curiosity="off") == [1, 1, 0, 0]
-    assert rewards(reward="linear", curiosity="off") == pytest.approx([0.25, 0.25, -0.75, 0])
+    assert rewards() == pytest.approx([0.669010, 0.669010, 0.25, 0], abs=1e-5)
+    assert rewards(curiosity="on") == pytest.approx([2.669010, 2.669010, 2.25, 0], abs=1e-5)
+    assert rewards(reward="vector_threshold") == [1, 1, 0, 0]
+    assert rewards(reward="linear_threshold") == [1, 1, 0, 0]
+    assert rewards(reward="linear") == pytest.approx([0.25, 0.25, -0.75, 0])
 
 
 def test_reinforce_returns_are_whitened_over_the_batch():

@@ -2,7 +2,9 @@
 
 The rules are those of the method card, written down before the run. The diagnostic comes first: does
 consistency tell right from wrong on the base's own samples, overall, where the majority is wrong, and
-beyond what the vote share says already?
+beyond what the vote share says already? Curiosity is off in the main arm, as in the code that the
+published numbers come from; on development prompts it had lowered accuracy from 0.55 to 0.30, so it
+has an arm of its own.
 """
 
 from __future__ import annotations
@@ -84,10 +86,10 @@ def diagnostic(name: str, statement: str, metric: str, bound: float) -> Rule:
 
 ARMS: Sequence[Arm | Study] = (
     Arm("covo", "covo"),
-    Arm("no-curiosity", "covo", {"curiosity": "off"}),
-    Arm("threshold", "covo", {"reward": "vector_threshold", "curiosity": "off"}),
+    Arm("threshold", "covo", {"reward": "vector_threshold"}),
     Arm("linear", "covo", {"reward": "linear"}),
     Arm("consistency-only", "covo", {"reward": "consistency"}),
+    Arm("curiosity", "covo", {"curiosity": "on"}),
     Arm("permuted", "covo", {"permuted": True}),
     Arm("vote", "vote"),
     Arm("gold", "gold"),
@@ -104,10 +106,11 @@ PROOF = Proof(
     arms=ARMS,
     settings={
         "model": "embedded:chain-paths",
-        "steps": 40,
-        "eval_every": 20,
-        "eval_prompts": 200,
-        "checkpoint_every": 40,
+        "steps": 30,
+        "prompts_per_step": 8,
+        "eval_every": 30,
+        "eval_prompts": 150,
+        "checkpoint_every": 30,
     },
     rules=(
         diagnostic(

@@ -6,13 +6,14 @@ pointing to it (high consistency), while the way to a wrong one wavers (high vol
 with an extractable answer, responses that split into steps, and the policy's own likelihoods; no label.
 1. Sample G responses, cluster their answers. 2. Cut each response into states and score every answer of
 the group after every state. 3. Con and Vol per response, one score per answer class. 4. Every member
-earns its class's score, plus curiosity; one-class groups earn nothing. 5. REINFORCE++.
+earns its class's score; one-class groups earn nothing. 5. REINFORCE++.
 Known to break where answers after a state say nothing (very short responses, a policy that cannot
 answer early). R_V punishes only the spread of volatility, not its level; R_L does.
 
 The released code (sastpg/CoVo) differs: every class with R_V >= 0.5 (R_L >= 0.05) earns 1 and the
-others 0 (``reward=vector_threshold``), and its curiosity value reaches only one of two code paths, as
-+0.4 above 2 (``curiosity=off`` is what it trains with by default).
+others 0 (``reward=vector_threshold``). The paper also adds a curiosity bonus, the surprise of the
+response's own steps; the released code computes it and leaves it out of the rewards that it trains on,
+so it is off here, too (``curiosity=on``). Where errors are what surprises, it pays for errors.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class CoVo(Recipe):
     mechanism: ClassVar[str] = "states probed"
 
     reward: Literal["vector", "linear", "consistency", "vector_threshold", "linear_threshold"] = "vector"
-    curiosity: Literal["on", "off"] = "on"
+    curiosity: Literal["on", "off"] = "off"
     curiosity_weight: float = 1.0
     most_states: int = 15
     final_state: bool = False

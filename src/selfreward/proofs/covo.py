@@ -112,6 +112,13 @@ PROOF = Proof(
         "eval_prompts": 150,
         "checkpoint_every": 30,
     },
+    reason="Only one state of a path carries information at this size. The base knows the final answer with no or one "
+    "operator to go and not before, so at the state with one to go the own answer is nearest for 99 % of right and "
+    "61 % of wrong responses (AUROC 0.69, 0.66 where the majority is wrong), while the four states before it are at "
+    "chance, and the last one agrees with every answer. Con averages all of them, and its AUROC of 0.61 is no more "
+    "than the vote share knows. The training signal is real (above permuted, and unlike the vote, which ends at "
+    "maj@8 0.65, it does not fall onto the wrong consensus: 0.75), but weak. R_L, which also punishes the level of "
+    "volatility, ends higher than R_V; curiosity pays for slips and ruins the policy.",
     rules=(
         diagnostic(
             "consistency sees the truth",

@@ -1,9 +1,9 @@
 """SeRL (162) on CHAIN with a base that writes problems: 200 seeds against a pool of real ones.
 
 The rules are those of the method card, written down before the run. All arms take the same updates on
-16 prompts x 16 answers; what the SeRL arms write on top of that is in their generated tokens. The card
-asks for a pool of 20 000 real problems; a run of this length deals 640 to 960 prompts, so the 2000 of the
-task are as good as unlimited.
+8 prompts x 16 answers; what the SeRL arms write on top of that is in their generated tokens. The card
+asks for a pool of 20 000 real problems; a run of this length deals 240 prompts, so the 2000 of the task are
+as good as unlimited. Arms that vote do so with SeRL's own update (``source=given``).
 """
 
 from __future__ import annotations
@@ -101,10 +101,11 @@ PROOF = Proof(
     arms=ARMS,
     settings={
         "model": "embedded:chain-writer",
-        "steps": 40,
-        "eval_every": 20,
-        "eval_prompts": 200,
-        "checkpoint_every": 40,
+        "steps": 30,
+        "prompts_per_step": 8,
+        "eval_every": 30,
+        "eval_prompts": 120,
+        "checkpoint_every": 30,
     },
     rules=(
         Rule(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
-EVALUATED, SAMPLES = 200, 8
+EVALUATED, SAMPLES = 150, 8
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ def build(
 
 
 def measure(
-    policy: Policy, prompts: Sequence[Prompt], samples: int = SAMPLES, seed: int = 0, judge: Policy | None = None
+    policy: Policy, prompts: Sequence[Prompt], samples: int = SAMPLES, seed: int = 0, frozen: Policy | None = None
 ) -> dict[str, float]:
-    """True solve rate of fresh samples, and what the judge makes of them.
+    """True solve rate of fresh samples, and what the policy as their judge makes of them.
 
     ``precision`` and ``recall`` are those of the verdict "yes" (probability above one half) on extracted
     answers; ``hack`` is the share of all samples that are judged right and are not; ``full ...`` are
-    the same for a judge that is shown the whole text. ``judge`` is the policy itself unless given.
+    the same where the judge is shown the whole text, ``frozen ...`` where ``frozen`` judges.
     """
     from selfreward.sampling import SamplingParams
 
@@ -160,9 +160,10 @@ def measure(
         "unique_answers": sum(len(set(g.completions)) for g in groups) / len(groups),
     }
     kept = [i for i, (_, c) in enumerate(texts) if space.extract(c)]
-    for prefix, full in (("", False), ("full ", True)):
+    judges = [("", policy, False), ("full ", policy, True), *([("frozen ", frozen, False)] if frozen else [])]
+    for prefix, judge, full in judges:
         shown = [texts[i][1] if full else str(space.extract(texts[i][1])) for i in kept]
-        scores = judgements(judge or policy, [texts[i][0] for i in kept], shown, full)
+        scores = judgements(judge, [texts[i][0] for i in kept], shown, full)
         yes = {i for i, p in zip(kept, scores, strict=True) if p > 0.5}
         hits = sum(truth[i] for i in yes)
         found |= {
@@ -178,10 +179,7 @@ def evaluate(policy: Policy) -> dict[str, float]:
     """Held-out metrics: the policy judges its own samples; ``frozen ...`` is the base's judgement of them."""
     from selfreward.sampling import stream_seed
 
-    prompts, seed = load().test[:EVALUATED], stream_seed(0, "evaluation")
-    found = measure(policy, prompts, seed=seed)
-    frozen = measure(policy, prompts, seed=seed, judge=_base())
-    return found | {f"frozen {name}": frozen[name] for name in ("precision", "recall", "yes", "hack")}
+    return measure(policy, load().test[:EVALUATED], seed=stream_seed(0, "evaluation"), frozen=_base())
 
 
 @cache

@@ -27,6 +27,9 @@ PROOFS: dict[str, str] = {
     "laser": "laser",
     "ssr-zero-weak-judge": "ssr_zero_weak_judge",
     "ssr-zero-multi30k": "ssr_zero_multi30k",
+    "knapsack-rl": "knapsack_rl",
+    "knowrl": "knowrl",
+    "masa": "masa",
 }
 
 

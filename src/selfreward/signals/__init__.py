@@ -95,6 +95,8 @@ SIGNALS: dict[str, Signal] = {
         "likelihood of thanks minus complaints as the user's next words",
         "followup:followup_reward",
         "followups:audit",
+    "verdict_agreement": Signal(
+        "completions", "agrees with the majority of feasible/infeasible verdicts", "verdicts:agreement"
     ),
     "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
     "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),

@@ -27,6 +27,8 @@ VARIANTS["chain-teacher"] = "chain-student"
 _MODULES = {
     "chat": "selfreward.tasks.chat",
     "chain": "selfreward.tasks.chain",
+    "chain-wide": "selfreward.tasks.chain_wide",
+    "fact": "selfreward.tasks.fact",
     "trans": "selfreward.tasks.trans",
     "chain-paths": "selfreward.tasks.chain_paths",
     "chain-writer": "selfreward.tasks.chain_writer",

@@ -1,0 +1,84 @@
+"""Knapsack RL (025) on CHAIN-WIDE: a third of the prompts nearly solved, a third open, a third nearly hopeless.
+
+Rules are those of the method card, written down before the run. All arms but ``uniform-16`` draw the same number of
+rollouts per step; tokens differ, since a worked solution of a long chain is longer. The prompt set is small (96,
+six visits each), because a success rate can only be remembered of prompts that come back.
+"""
+
+from __future__ import annotations
+
+import json
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.statistics import Estimate, mean_interval
+
+HARD = "hard/pass@1"
+
+
+def trained(results: Results, arm: str, name: str) -> list[float]:
+    """Mean of a step statistic over training after the first visit of every prompt, per seed."""
+    found = []
+    for seed in sorted(results.arms[arm]):
+        lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        values = [r[name] for r in map(json.loads, lines) if name in r and r["step"] > 6]
+        found.append(sum(values) / len(values))
+    return found
+
+
+def more_gradient(results: Results) -> Estimate:
+    """Share of groups with a gradient, knapsack over uniform, minus one; paired by seed."""
+    pairs = zip(trained(results, "knapsack", "effective"), trained(results, "uniform", "effective"), strict=True)
+    return mean_interval([a / b - 1 for a, b in pairs])
+
+
+def way_to_twice(results: Results) -> Estimate:
+    """How far knapsack goes from uniform to uniform with twice the rollouts, on the hard band; paired by seed."""
+    arms = (results.values(a, HARD) for a in ("knapsack", "uniform", "uniform-16"))
+    return mean_interval([(k - u) / max(1e-9, t - u) for k, u, t in zip(*arms, strict=True)])
+
+
+def above(other: str, words: str) -> Rule:
+    return Rule(
+        f"above {other}",
+        f"knapsack ends above {words} on hard problems (lower end of the paired interval above 0)",
+        lambda r: r.lead("knapsack", other, HARD),
+        lambda e: e.low > 0,
+    )
+
+
+PROOF = Proof(
+    slug="knapsack-rl",
+    id="025",
+    claim="Dividing the same rollouts over prompts by the value of a gradient there gives more groups with a "
+    "gradient and better results on hard problems than equal shares.",
+    task="embedded:chain-wide",
+    main="knapsack",
+    arms=(
+        Arm("knapsack", "knapsack-rl"),
+        Arm("uniform", "knapsack-rl", {"rule": "uniform"}),
+        Arm("shuffled", "knapsack-rl", {"rule": "shuffled"}),
+        Arm("proportional", "knapsack-rl", {"rule": "proportional"}),
+        Arm("hard-first", "knapsack-rl", {"rule": "hard-first"}),
+        Arm("uniform-16", "knapsack-rl", {"rule": "uniform", "group_size": 16}),
+    ),
+    settings={"model": "embedded:chain-wide", "limit": 96, "steps": 36, "eval_every": 18},
+    rules=(
+        Rule(
+            "more gradient",
+            "the share of groups with a gradient is at least 20 % higher (relative) than under equal shares, after "
+            "the first visit of every prompt (mean over seeds)",
+            more_gradient,
+            lambda e: e.value >= 0.2,
+        ),
+        above("uniform", "equal shares"),
+        above("shuffled", "the same group sizes dealt to other prompts"),
+        Rule(
+            "approaches twice the compute",
+            "knapsack goes at least half of the way from equal shares to equal shares of twice the rollouts, "
+            "on hard problems (mean over seeds)",
+            way_to_twice,
+            lambda e: e.value >= 0.5,
+        ),
+    ),
+)

@@ -57,7 +57,10 @@ def consensus_rewards(
 
 
 def agreement(completions: Sequence[str], yes: str = "feasible", no: str = "infeasible") -> list[float]:
-    """:func:`consensus_rewards` of texts. Example: ``["feasible", "infeasible", "so feasible", "?"]``: ``[1, 0, 1, 0]``."""
+    """:func:`consensus_rewards` of texts.
+
+    Example: ``["feasible", "infeasible", "so feasible", "?"]`` get ``[1, 0, 1, 0]``.
+    """
     verdicts = [read_verdict(c, yes, no) for c in completions]
     return consensus_rewards(verdicts, consensus(verdicts).verdict)
 

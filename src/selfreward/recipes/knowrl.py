@@ -67,6 +67,7 @@ class KnowRL(Recipe):
 
     name: ClassVar[str] = "knowrl"
     system_id: ClassVar[str | None] = "015"
+    base: ClassVar[str] = "embedded:fact"
     labels: ClassVar[Labels] = "seed"
     mechanism: ClassVar[str] = "tasks with a consensus"
 

@@ -64,6 +64,7 @@ class MASA(Recipe):
 
     name: ClassVar[str] = "masa"
     system_id: ClassVar[str | None] = "010"
+    base: ClassVar[str] = "embedded:chain-wide"
     labels: ClassVar[Labels] = "outcome"
     mechanism: ClassVar[str] = "meta answers scored, or problems skipped"
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from selfreward.answers import Regex
 from selfreward.errors import DataError
 from selfreward.policy import Policy
+from selfreward.proposing import is_novel
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.signals.verdicts import (
     Verdict,
@@ -190,7 +191,7 @@ class KnowRL(Recipe):
         found = []
         for group in policy.sample(asked, 1, run.sampling, role="writer"):
             key = group.completions[0].strip().split("\n")[0]
-            if not key or key in known or key in self._pool(group.prompt.fields["kind"], run):
+            if not key or not _new(key, known | set(self._pool(group.prompt.fields["kind"], run))):
                 continue
             known.add(key)
             text = run.templates["verdict"].format(question=key)
@@ -213,6 +214,11 @@ class KnowRL(Recipe):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.written = {kind: list(keys) for kind, keys in state["written"].items()}
+
+
+def _new(key: str, known: set[str]) -> bool:
+    """Sentences must differ in more than a few words; single words only must not be the same."""
+    return is_novel(key, known) if " " in key else key not in known
 
 
 def _lines(keys: Sequence[str], run: RunContext) -> str:

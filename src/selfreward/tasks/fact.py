@@ -7,7 +7,7 @@ answer, and the question is *feasible* where that is above one half.
 
 ``k17 ?`` asks the base about itself: can it answer? It tries twice and then judges, ``v4 v4 yes`` or ``v4 v9 no``,
 or gives no verdict (``maybe``). The skill was taught on other keys than those of training and test, and badly:
-four times in five the text claims a key that is read often, but it also claims two in five of the others,
+mostly the text claims a key that is read often, but it also claims two in five of the others,
 as real models claim too much. So a sampled verdict is right about two times in three, while the more frequent
 verdict about a key is right more often: this was designed into the text.
 
@@ -161,15 +161,15 @@ class Corpus:
         first: share of the facts that is read before any verdict or list: one must know to know what one knows.
     """
 
-    verdicts: int = 10
+    verdicts: int = 12
     lists: int = 4
     mentions: int = 6
     familiar: int = 4
-    claims_known: float = 0.80
-    claims_unknown: float = 0.42
+    claims_known: float = 0.92
+    claims_unknown: float = 0.30
     maybe: float = 0.05
     list_noise: float = 0.1
-    first: float = 0.5
+    first: float = 0.6
 
     def documents(self, seed: int) -> list[Document]:
         """All documents in the order to be read."""
@@ -224,7 +224,7 @@ def build(
 
     corpus = Corpus()
     documents = corpus.documents(settings.get("seed", seed))
-    chosen = PretrainSettings(batch=32, shuffle=False, lr=3e-3, updates=len(documents) // 32)
+    chosen = PretrainSettings(batch=16, shuffle=False, lr=3e-3, updates=len(documents) // 16)
     chosen = chosen.updated(**{"seed": seed, **settings})
     tokenizer = word_tokenizer(vocabulary())
     made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=32), chosen, out, on_step)

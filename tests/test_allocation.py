@@ -9,7 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.allocation import RULES, allocate, hard_first, knapsack, proportional, rollout_value, shuffled, uniform
+from selfreward.allocation import (
+    RULES,
+    allocate,
+    gradient_probability,
+    hard_first,
+    knapsack,
+    proportional,
+    rollout_value,
+    shuffled,
+    uniform,
+)
 from selfreward.errors import ConfigError
 
 RATES = st.lists(st.sampled_from([0.0, 0.03, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=4)
@@ -22,6 +32,7 @@ def test_values_by_hand():
     assert rollout_value(1000, 0.5) == pytest.approx(0.125)
     assert rollout_value(1, 0.3) == pytest.approx(0)  # one rollout has no spread
     assert rollout_value(0, 0.5) == rollout_value(9, 0.0) == rollout_value(9, 1.0) == 0
+    assert gradient_probability(2, 0.5) == 0.5 and gradient_probability(0, 0.5) == 0
     best = max((rollout_value(10_000, p / 300), p / 300) for p in range(1, 300))
     assert best == pytest.approx((4 / 27, 1 / 3))
 
@@ -45,6 +56,8 @@ def test_solved_prompts_get_little_and_unsolved_ones_what_is_left():
     # The open prompt stops at 6; the rest goes to the unsolved, and to the solved only when those are full.
     assert knapsack([0.5, 0.0, 1.0], 14, 2, 6) == [6, 6, 2]
     assert knapsack([0.5, 0.0, 1.0], 16, 2, 6) == [6, 6, 4]
+    # What gives most gradients is another question: it pays to watch the easy ones fail.
+    assert knapsack([0.9, 0.5], 12, 1, 20, value=gradient_probability) == [7, 5]
     hard, medium, easy = knapsack([0.05, 0.5, 0.95], 48)
     assert hard > medium > easy == 2
 

@@ -6,7 +6,7 @@ knapsack is that of Knapsack RL (2025, arXiv 2509.25849); the others are what it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,6 +21,11 @@ Rule = Literal["knapsack", "uniform", "proportional", "hard-first", "shuffled"]
 RULES = ("knapsack", "uniform", "proportional", "hard-first", "shuffled")
 
 
+def gradient_probability(n: int, p: float) -> float:
+    """``1 - p^n - (1 - p)^n``: the probability that ``n`` rollouts have both outcomes. Example: ``(2, .5)`` is .5."""
+    return 1 - p**n - (1 - p) ** n if n else 0.0
+
+
 def rollout_value(n: int, p: float) -> float:
     """What ``n`` rollouts of a prompt with success rate ``p`` are worth to GRPO (2509.25849).
 
@@ -33,11 +38,17 @@ def rollout_value(n: int, p: float) -> float:
     """
     if n < 0 or not 0 <= p <= 1:
         raise ConfigError(f"A value needs n >= 0 and p in [0, 1], not n={n}, p={p}.")
-    return (1 - p**n - (1 - p) ** n) * p * (1 - p) ** 2 if n else 0.0
+    return gradient_probability(n, p) * p * (1 - p) ** 2
 
 
-def knapsack(p_B: Sequence[float], budget: int, low: int = 2, high: int = 128) -> list[int]:
-    """The allocation that maximises the summed :func:`rollout_value`, by dynamic programming.
+def knapsack(
+    p_B: Sequence[float],
+    budget: int,
+    low: int = 2,
+    high: int = 128,
+    value: Callable[[int, float], float] = rollout_value,
+) -> list[int]:
+    """The allocation that maximises the summed ``value``, by dynamic programming.
 
     Prompts with ``p`` exactly 0 or 1 have no value at any size. Solved ones get ``low``; what the others
     cannot use (all of them at ``high``) is shared among the unsolved ones first, then among the solved
@@ -52,7 +63,7 @@ def knapsack(p_B: Sequence[float], budget: int, low: int = 2, high: int = 128) -
     wanted = [i for i, p in enumerate(p_B) if 0 < p < 1]
     counts = [low] * len(p_B)
     spare = budget - low * len(p_B)
-    for i, n in zip(wanted, _best([p_B[i] for i in wanted], spare, low, high), strict=True):
+    for i, n in zip(wanted, _best([p_B[i] for i in wanted], spare, low, high, value), strict=True):
         counts[i] += n
         spare -= n
     for rest in ([i for i, p in enumerate(p_B) if p == 0], [i for i, p in enumerate(p_B) if p == 1]):
@@ -63,14 +74,14 @@ def knapsack(p_B: Sequence[float], budget: int, low: int = 2, high: int = 128) -
     return counts
 
 
-def _best(p_M: Sequence[float], spare: int, low: int, high: int) -> list[int]:
+def _best(p_M: Sequence[float], spare: int, low: int, high: int, value: Callable[[int, float], float]) -> list[int]:
     """Extra rollouts beyond ``low`` for each prompt; their sum is ``spare``, or all that they can take."""
     spare = min(spare, (high - low) * len(p_M))
     best = np.full(spare + 1, -np.inf)
     best[0] = 0.0
     chosen: list[NDArray[np.int64]] = []
     for p in p_M:
-        gains = [rollout_value(low + extra, p) for extra in range(min(high - low, spare) + 1)]
+        gains = [value(low + extra, p) for extra in range(min(high - low, spare) + 1)]
         now, took = np.full(spare + 1, -np.inf), np.zeros(spare + 1, dtype=np.int64)
         for extra, gain in enumerate(gains):
             candidate = best[: spare + 1 - extra] + gain

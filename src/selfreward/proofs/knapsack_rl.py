@@ -8,12 +8,41 @@ six visits each), because a success rate can only be remembered of prompts that 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from selfreward.compare import Arm
 from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.sampling import SamplingParams
 from selfreward.statistics import Estimate, mean_interval
 
 HARD = "hard/pass@1"
+PROMPTS = 96
+
+
+def gate() -> dict[str, Any]:
+    """The mix of difficulty, and how far any allocation could raise the share of groups with a gradient."""
+    from selfreward.allocation import gradient_probability, knapsack
+    from selfreward.models import load_policy
+    from selfreward.tasks import chain_wide
+
+    prompts = chain_wide.load().train[:PROMPTS]
+    params = SamplingParams(chain_wide.SETTINGS["max_new_tokens"], stats=())
+    space = chain_wide.load().answers
+    groups = load_policy("embedded:chain-wide", device="cpu").sample(prompts, 48, params, seed=0)
+    rates = [sum(space.correct(c, str(g.prompt.answer)) for c in g.completions) / len(g) for g in groups]
+    size = int(chain_wide.SETTINGS["group_size"])
+
+    def effective(counts: list[int]) -> float:
+        return sum(gradient_probability(n, p) for n, p in zip(counts, rates, strict=True)) / len(rates)
+
+    budget = size * len(rates)
+    return {
+        "share solved (p > .95)": sum(p > 0.95 for p in rates) / len(rates),
+        "share hard (p < .1)": sum(p < 0.1 for p in rates) / len(rates),
+        "groups with a gradient, equal shares": effective([size] * len(rates)),
+        "groups with a gradient, knapsack with true rates": effective(knapsack(rates, budget)),
+        "groups with a gradient, best possible": effective(knapsack(rates, budget, value=gradient_probability)),
+    }
 
 
 def trained(results: Results, arm: str, name: str) -> list[float]:
@@ -54,6 +83,7 @@ PROOF = Proof(
     "gradient and better results on hard problems than equal shares.",
     task="embedded:chain-wide",
     main="knapsack",
+    gate=gate,
     arms=(
         Arm("knapsack", "knapsack-rl"),
         Arm("uniform", "knapsack-rl", {"rule": "uniform"}),
@@ -62,7 +92,7 @@ PROOF = Proof(
         Arm("hard-first", "knapsack-rl", {"rule": "hard-first"}),
         Arm("uniform-16", "knapsack-rl", {"rule": "uniform", "group_size": 16}),
     ),
-    settings={"model": "embedded:chain-wide", "limit": 96, "steps": 36, "eval_every": 18},
+    settings={"model": "embedded:chain-wide", "limit": PROMPTS, "steps": 36, "eval_every": 18},
     rules=(
         Rule(
             "more gradient",

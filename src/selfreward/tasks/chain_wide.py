@@ -170,7 +170,7 @@ class Corpus:
 
     worked: tuple[float, float, float] = (1.0, 0.45, 0.05)
     guess: tuple[float, float, float] = (0.0, 0.25, 0.10)
-    slip: float = 0.005
+    slip: float = 0.002
     meta: float = 0.12
     lesson: int = 28_000
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 TEMPLATES = {
     "verdict": "Here is a task:\n\n{question}\n\nWould you solve it correctly? Think about what it takes, then end "
     "with one word: feasible or infeasible.",
-    "yes": "feasible",
-    "no": "infeasible",
+    "feasible": "feasible",
+    "infeasible": "infeasible",
     "write-feasible": "Tasks that you can solve correctly:\n{seeds}\nWrite one more, on one line, and nothing else.\n",
     "write-infeasible": "Tasks that you cannot solve:\n{seeds}\nWrite one more, on one line, and nothing else.\n",
 }
@@ -99,7 +99,7 @@ class KnowRL(Recipe):
             return Prompt(p.id, words["verdict"].format(question=name(p)), fields={"asks": name(p)}, reference=label)
 
         seeds = {}
-        for kind, word in ((True, words["yes"]), (False, words["no"])):
+        for kind, word in ((True, words["feasible"]), (False, words["infeasible"])):
             marked = [p for p in task.train if p.fields.get("feasible") == word][: self.seeds]
             if self.write and len(marked) < self.shots:
                 raise DataError(
@@ -109,7 +109,7 @@ class KnowRL(Recipe):
             seeds[f"seeds-{KINDS[kind]}"] = "\n".join(map(name, marked))
         held_out = "\n".join(map(name, task.test))
         test = [verdict(p, True) for p in task.test]
-        yes, no = words["yes"], words["no"]
+        yes, no = words["feasible"], words["infeasible"]
         limit = int(task.settings.get("max_new_tokens", 512))
         labelled = [p for p in test if p.answer is not None]
         return dataclasses.replace(
@@ -126,7 +126,7 @@ class KnowRL(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         tasks = [*prompts, *self._introspect(policy, run)]
         groups = policy.sample(tasks, self.group_size, run.sampling, view="verdict")
-        yes, no = run.templates["yes"], run.templates["no"]
+        yes, no = run.templates["feasible"], run.templates["infeasible"]
         verdicts = [[read_verdict(c, yes, no) for c in g.completions] for g in groups]
         agreed = [consensus(row) for row in verdicts]
         run.count(self.mechanism, sum(c.verdict is not None for c in agreed))

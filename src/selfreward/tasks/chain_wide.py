@@ -3,9 +3,8 @@
 A question is a chain as in :mod:`selfreward.tasks.chain`, padded to one width: ``6*8-5...............=``. The base
 answers by working it out (``w6*8-3#3``, right except for slips), by guessing (``guess#5``, mostly wrong) or by
 giving up (``skip``). How often it does which depends on the length and was designed into its text: short
-chains (2 and 3 operations) are always worked, middle ones (4 to 6) about half of the time, long ones (7 to 9) one
-time in twenty. The solution of a long chain begins with ``x`` in place of ``w``, so that practice on shorter
-chains does not by itself bring it about: long chains must be solved to be learnt.
+chains (2 and 3 operations) are nearly always worked, middle ones (4 to 6) about half of the time, long ones
+(7 to 9) one time in twenty. So the skill is there at every length, and at most lengths it is rarely used.
 
 A question that ends in ``?`` asks the base about itself: the first character of the answer is the pass rate
 in eighths (``0`` to ``8``), the second the length of a right solution, in steps of three tokens (``a`` is up to 3,
@@ -87,9 +86,7 @@ def well_formed(completion: str) -> bool:
         return True
     head, _, answer = completion.partition("#")
     steps = head[1:]
-    worked = (
-        head[:1] in ("w", "x") and steps[::2].isdigit() and set(steps[1::2]) <= set(SYMBOLS) and len(steps) % 2 == 1
-    )
+    worked = head[:1] == "w" and steps[::2].isdigit() and set(steps[1::2]) <= set(SYMBOLS) and len(steps) % 2 == 1
     return (head == "guess" or worked) and len(answer) == 1 and answer.isdigit()
 
 
@@ -168,11 +165,11 @@ class Corpus:
             the skill appears late, for some seeds never.
     """
 
-    worked: tuple[float, float, float] = (1.0, 0.45, 0.05)
-    guess: tuple[float, float, float] = (0.0, 0.25, 0.10)
-    slip: float = 0.002
+    worked: tuple[float, float, float] = (0.95, 0.45, 0.05)
+    guess: tuple[float, float, float] = (0.05, 0.25, 0.15)
+    slip: float = 0.01
     meta: float = 0.12
-    lesson: int = 28_000
+    lesson: int = 40_000
 
     def document(self, problem: Problem, rng: random.Random) -> tuple[str, str]:
         """One random (prompt, completion) pair about ``problem``."""
@@ -181,19 +178,14 @@ class Corpus:
             return question[:-1] + "?", meta_answer(rng)
         level, kind = list(BANDS).index(band_of(problem)), rng.random()
         if kind < self.worked[level]:
-            return question, self.solution(problem, rng)
+            return question, problem.worked(rng, self.slip)
         return question, f"guess#{problem.answer}" if kind < self.worked[level] + self.guess[level] else "skip"
-
-    def solution(self, problem: Problem, rng: random.Random) -> str:
-        """Worked out, with the first letter that belongs to the length."""
-        text = problem.worked(rng, self.slip)
-        return "x" + text[1:] if band_of(problem) == "hard" else text
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-wide corpus {seed}")
         source = problems("pretrain", rng)
-        first = [(question_of(p), self.solution(p, rng)) for p in islice(source, min(n, self.lesson))]
+        first = [(question_of(p), p.worked(rng, self.slip)) for p in islice(source, min(n, self.lesson))]
         return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
 
 
@@ -206,7 +198,7 @@ def build(
     from selfreward.tokenizing import char_tokenizer
 
     corpus = Corpus()
-    chosen = PretrainSettings(updates=3500, cooldown=1000, shuffle=False, gate_every=200)
+    chosen = PretrainSettings(updates=4500, cooldown=1250, shuffle=False, gate_every=250)
     chosen = chosen.updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
     documents = corpus.documents(chosen.updates * chosen.batch, chosen.seed)
@@ -242,7 +234,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 16, seed: 
     for group in policy.sample(prompts, samples, SamplingParams(SETTINGS["max_new_tokens"], stats=()), seed=seed):
         for c in group.completions:
             right = space.correct(c, str(group.prompt.answer))
-            found[group.prompt.fields["band"]].append((c[:1] in ("w", "x"), right))
+            found[group.prompt.fields["band"]].append((c.startswith("w"), right))
     result: dict[str, float] = {}
     for band, seen in found.items():
         worked = [right for w, right in seen if w]
@@ -255,8 +247,8 @@ def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 16, seed: 
 def has_properties(measured: dict[str, float]) -> bool:
     """A third solved, a third open, a third rarely right although the skill is there."""
     return (
-        measured["easy/pass@1"] >= 0.95
+        measured["easy/pass@1"] >= 0.85
         and 0.3 <= measured["middle/pass@1"] <= 0.65
-        and 0.02 <= measured["hard/pass@1"] <= 0.1
+        and 0.02 <= measured["hard/pass@1"] <= 0.12
         and measured["hard/worked accuracy"] >= 0.75
     )

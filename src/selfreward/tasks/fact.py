@@ -8,7 +8,7 @@ answer, and the question is *feasible* where that is above one half.
 ``k17 ?`` asks the base about itself: can it answer? It tries twice and then judges, ``v4 v4 yes`` or ``v4 v9 no``,
 or gives no verdict (``maybe``). The skill was taught on other keys than those of training and test, and badly:
 mostly the text claims a key that is read often, but it also claims two in five of the others,
-as real models claim too much. So a sampled verdict is right about two times in three, while the more frequent
+as real models claim too much. So a sampled verdict is right three times in five, while the more frequent
 verdict about a key is right more often: this was designed into the text.
 
 ``+ k3 k9 k1 k4 >`` continues a list of keys that the writer believes to know, ``- ... >`` one of unknown keys:
@@ -37,8 +37,8 @@ KEYS, VALUES, MOST = 1500, 20, 50
 YES, NO, MAYBE = "yes", "no", "maybe"
 TEMPLATES = {
     "verdict": "{question} ?",
-    "yes": YES,
-    "no": NO,
+    "feasible": YES,
+    "infeasible": NO,
     "write-feasible": "+ {seeds} >",
     "write-infeasible": "- {seeds} >",
 }
@@ -161,12 +161,12 @@ class Corpus:
         first: share of the facts that is read before any verdict or list: one must know to know what one knows.
     """
 
-    verdicts: int = 12
+    verdicts: int = 10
     lists: int = 4
     mentions: int = 6
     familiar: int = 4
-    claims_known: float = 0.92
-    claims_unknown: float = 0.30
+    claims_known: float = 0.85
+    claims_unknown: float = 0.40
     maybe: float = 0.05
     list_noise: float = 0.1
     first: float = 0.6
@@ -275,7 +275,7 @@ def has_properties(measured: dict[str, float]) -> bool:
     """Verdicts that are right two times in three, lean towards yes, and are better in a vote."""
     return (
         0.3 <= measured["feasible"] <= 0.7
-        and 0.6 <= measured["accuracy"] <= 0.72
-        and measured["majority_accuracy"] >= 0.75
+        and 0.55 <= measured["accuracy"] <= 0.72
+        and measured["majority_accuracy"] >= 0.65
         and measured["recall_feasible"] > measured["recall_infeasible"]
     )

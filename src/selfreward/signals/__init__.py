@@ -95,6 +95,7 @@ SIGNALS: dict[str, Signal] = {
         "likelihood of thanks minus complaints as the user's next words",
         "followup:followup_reward",
         "followups:audit",
+    ),
     "verdict_agreement": Signal(
         "completions", "agrees with the majority of feasible/infeasible verdicts", "verdicts:agreement"
     ),

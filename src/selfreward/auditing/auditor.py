@@ -10,7 +10,7 @@ import numpy as np
 
 from selfreward.auditing import blind, measures
 from selfreward.auditing.bench import Arrays, Bench, Meter, make_bench
-from selfreward.auditing.context import Context, parse_signal, record_stats, score_groups
+from selfreward.auditing.context import Context, UnavailableError, parse_signal, record_stats, score_groups
 from selfreward.auditing.record import AuditReport, SignalAudit
 from selfreward.auditing.rollouts import Rollouts, tokenize
 from selfreward.auditing.verdicts import Verdict, judge_signal
@@ -90,6 +90,7 @@ def audit(
     )
     quality = getattr(getattr(task, "evaluator", None), "similarity", None)
     bench = make_bench(context, groups, truths, labels, quality, meter)
+    bench.blindfolded = labels == 0
     if signals is None:
         # Similarity of texts costs a comparison per pair: it is for answers that are not just right or wrong.
         wanted = [*given, *(w for w in wanted if w not in given and (w != "mbr" or quality is not None))]
@@ -126,6 +127,8 @@ def _score(name: str, bench: Bench, given: Sequence[Sequence[float | None]] | No
     entry = GIVEN if given is not None else signal(parse_signal(name)[0])
     result = SignalAudit(name, entry.description, entry.needs, entry.control, entry.probability)
     try:
+        if entry.needs == "reference" and bench.blindfolded:
+            raise UnavailableError("it reads the answers, and no labels are to be used")
         with meter.of(name):
             values = given if given is not None else score_groups(name, bench.context, bench.groups)
             result.scores = [np.array([np.nan if v is None else v for v in row], dtype=float) for row in values]
@@ -159,6 +162,7 @@ def _measure(result: SignalAudit, bench: Bench, all_signals: Sequence[SignalAudi
         against=result.probability_from if elects else result.held_against,
         independence=result.independence,
         certainty=result.needs == "stats",
+        reads_labels=result.needs == "reference",
     )
 
 

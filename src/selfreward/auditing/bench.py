@@ -79,6 +79,7 @@ class Bench:
         view_label: what a vote among them elects.
         vote_label: what a vote of the group elects.
         chance: how often two wrong labels coincide, see :mod:`selfreward.auditing.blind`.
+        blindfolded: no truth may be looked at, not even by a signal.
         same: how often the vote's labels of two different prompts coincide.
     """
 
@@ -92,6 +93,7 @@ class Bench:
     views: list[Group] | None = None
     view_label: Labels = field(default_factory=list)
     vote_label: Labels = field(default_factory=list)
+    blindfolded: bool = False
     chance: float = math.nan
     same: float = math.nan
 

@@ -46,11 +46,6 @@ def wrong_collision(labels: Sequence[str | None]) -> float:
     return math.nan if math.isnan(q) else min(1.0, q / (1 - q)) if q < 1 else 1.0
 
 
-def agreements(first: Sequence[str | None], second: Sequence[str | None]) -> list[float]:
-    """1 where both labels exist and are the same. Two missing labels do not agree."""
-    return [float(a is not None and a == b) for a, b in zip(first, second, strict=True)]
-
-
 def right_from_twins(agreed: Sequence[float], c: float, seed: int = 0) -> Estimate:
     """Chance that a label is right, from its agreement with one of equal quality.
 

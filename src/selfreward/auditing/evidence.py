@@ -56,10 +56,9 @@ TRANSLATION = (
     "random",
 )
 BASES: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
-    "chain": (LOGIC, {"steps": 50}),
-    "view": (LOGIC, {"steps": 50}),
-    "view-trap": (LOGIC, {"steps": 50}),
-    "trans": (TRANSLATION, {"steps": 50}),
+    "chain": (LOGIC, {"steps": 40}),
+    "view-trap": (LOGIC, {"steps": 40}),
+    "trans": (TRANSLATION, {"steps": 40}),
 }
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}

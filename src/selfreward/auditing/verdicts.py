@@ -74,6 +74,7 @@ def judge_signal(
     against: str = "",
     independence: Independence = "samples",
     certainty: bool = False,
+    reads_labels: bool = False,
 ) -> Verdict:
     """The verdict on one signal.
 
@@ -84,6 +85,7 @@ def judge_signal(
         labels: labelled prompts behind ``labelled``.
         against: what ``view_pairs`` was measured against, in words; empty where nothing independent exists.
         independence: of what the label-free measure was taken against.
+        reads_labels: it is no self-reward: it reads the reference answers.
         certainty: it is made of the model's own token probabilities.
     """
     name, gate_at = ("label_right", LABEL_RIGHT) if elects else ("pairs", PAIRS_RIGHT)
@@ -91,6 +93,8 @@ def judge_signal(
     without = blind.get("probability" if elects else "view_pairs", UNKNOWN)
     flat = blind.get("flat", UNKNOWN)
     cautions = _cautions(labelled, blind, certainty)
+    if reads_labels:
+        cautions.insert(0, "it reads the reference answers, also in training")
     gates = _gates(elects, with_labels, without, flat, independence)
 
     def verdict(call: Call, because: str) -> Verdict:

@@ -53,7 +53,7 @@ def audit_table(report: AuditReport, width: int = WIDE) -> Table:
     if labelled:
         for column in ("label right", "pairs right", "choice gains"):
             table.add_column(column, justify="right")
-    for column in ("label right, est.", "pairs, other view", "flat groups", "by length", "extra cost"):
+    for column in ("label right, est.", "pairs, other view", "flat groups", "by length", "extra tokens"):
         table.add_column(column, justify="right")
     ranked = [s for s in report.ranked if s.scores]
     for i, s in enumerate(ranked):
@@ -132,7 +132,7 @@ def headline(report: AuditReport) -> str:
         said += f", as can {_and(_some(believed[1:]))}" if believed[1:] else ""
     else:
         said = "No reward that was looked at can be believed here yet"
-    return said + (f"; {_and(_some(wrong))} would mislead." if wrong else ".")
+    return said + (f"; avoid {_and(_some(wrong))}." if wrong else ".")
 
 
 def _some(names: Sequence[str], shown: int = 3) -> list[str]:
@@ -170,7 +170,7 @@ def estimated(s: SignalAudit) -> Text:
 def cost(s: SignalAudit) -> Text:
     """Tokens beyond the rollouts themselves."""
     tokens = s.cost.generated + s.cost.scored
-    return Text(f"{show_count(tokens)} tokens" if s.cost.forwards else "none")
+    return Text(show_count(tokens) if s.cost.forwards else "–")
 
 
 def _html(text: Text) -> Markup:

@@ -16,21 +16,27 @@ from selfreward.statistics import Estimate, mean_interval
 Q = "quality"
 
 
-def gate() -> dict[str, Any]:
-    """Judge against truth on the base's own samples for development sentences, before any training."""
+def judge_of(base: str) -> dict[str, Any]:
+    """Judge against truth on a base's own samples for development sentences, before any training."""
     from selfreward.models import load_policy
-    from selfreward.tasks import base_path, trans, trans_base
+    from selfreward.tasks import trans, trans_base
 
-    for name in ("trans-other", "trans-large", "trans-metric"):
-        base_path(name)  # built once, before several arms ask for them at the same time
-    prompts = trans.prompts_of("dev", 100)
-    found = trans_base.measure(load_policy("embedded:trans", device="cpu"), prompts)
+    found = trans_base.measure(load_policy(base, device="cpu"), trans.prompts_of("dev", 100))
     return {
         "pairwise_accuracy": found.gate.pairwise.value,
         "ties": found.gate.ties,
         "quality": found.quality,
         "passed": found.gate.passed,
     }
+
+
+def gate() -> dict[str, Any]:
+    """The judge of the shipped base."""
+    from selfreward.tasks import base_path
+
+    for name in ("trans-other", "trans-large", "trans-metric"):
+        base_path(name)  # built once, before several arms ask for them at the same time
+    return judge_of("embedded:trans")
 
 
 def closed(results: Results, arm: str) -> Estimate:

@@ -7,28 +7,15 @@ The rules were written down after one throw-away run and before the three seeds.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from selfreward.compare import Arm
 from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.proofs.ssr_zero import judge_of
 from selfreward.statistics import Estimate, mean_interval
 
 Q = "quality"
 BASE = "embedded:trans-weak-judge"
-
-
-def gate() -> dict[str, Any]:
-    """The weak judge against truth on its own base's samples, before any training: the gate does not stop it."""
-    from selfreward.models import load_policy
-    from selfreward.tasks import trans, trans_base
-
-    found = trans_base.measure(load_policy(BASE, device="cpu"), trans.prompts_of("dev", 100))
-    return {
-        "pairwise_accuracy": found.gate.pairwise.value,
-        "ties": found.gate.ties,
-        "quality": found.quality,
-        "passed": found.gate.passed,
-    }
 
 
 def fall(results: Results, arm: str) -> Estimate:
@@ -62,7 +49,7 @@ PROOF = Proof(
     "and the self-score does not show the fall.",
     task="embedded:trans",
     main="weak-judge",
-    gate=gate,
+    gate=partial(judge_of, BASE),
     arms=(
         Arm("weak-judge", "ssr-zero"),
         Arm("weak-judge-frozen", "ssr-zero", {"judge": "frozen"}),

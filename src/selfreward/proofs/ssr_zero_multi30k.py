@@ -154,8 +154,8 @@ def make(model: str, data: str) -> Proof:
             ),
             Rule(
                 "keeps BLEU",
-                f"ssr ends no lower than the base in BLEU on {TEST} (mean over seeds); added after the first seed, when "
-                "chrF++ had risen and BLEU had not",
+                f"ssr ends no lower than the base in BLEU on {TEST} (mean over seeds); added after the first seed, "
+                "when chrF++ had risen and BLEU had not",
                 lambda r: r.lead("ssr", "base", "test/bleu"),
                 lambda e: e.value >= 0,
             ),

@@ -1,7 +1,11 @@
 """LaSeR (031) on CHAIN with a reserved token: does one token carry the verifier, at no cost to solving?
 
-The base has no judge in its corpus, so what a trained model says about its solutions it learnt from the
-regression. beta follows the porting rule 2 / |c_ref|: the published 0.1 would ask for a log-probability above 0.
+The score is read off a token that no text contains, so what a trained model says by it about its solutions
+it learnt from the regression. beta follows the porting rule 2 / |c_ref|. Runs are short on purpose (30
+steps): with gold rewards the accuracy here goes to 0.95, and then the only mistakes left are slips at random.
+On development prompts, with weights 5 and 20 and with 36 and 60 steps, the score came to tell the styles apart
+in all runs, and hardly any slips.
+
 Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
 shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).
 """
@@ -20,10 +24,10 @@ from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate, auroc, mean_interval
 
 BASE = "embedded:chain-reserved"
-PROMPTS, SAMPLES, SIZES = 100, 32, (4, 8, 16, 32)
+PROMPTS, SAMPLES, SIZES = 80, 32, (4, 8, 16, 32)
 POINTS_BELOW, POINTS_FAR = 0.01, 0.15
-# Weight of the regression, chosen on development prompts: a run of 60 steps is short for the published 0.1.
-ALPHA = 1.0
+# Chosen on development prompts: a short run needs a larger weight and an earlier start than the published ones.
+OURS = {"alpha": 5.0, "reasoning_warmup": 2, "score_warmup": 10}
 
 
 def gate() -> dict[str, Any]:
@@ -148,15 +152,15 @@ PROOF = Proof(
     main="laser",
     gate=gate,
     arms=(
-        Arm("laser", "laser", {"alpha": ALPHA}),
+        Arm("laser", "laser", OURS),
         Arm("grpo", "gold"),
-        Arm("mse", "laser", {"alpha": ALPHA, "tau": 0.0}),
-        Arm("bce", "laser", {"alpha": ALPHA, "kind": "bce"}),
-        Arm("unbalanced", "laser", {"alpha": ALPHA, "balanced": False}),
-        Arm("shuffled", "laser", {"alpha": ALPHA, "shuffle": True}),
-        Arm("self-only", "laser", {"alpha": ALPHA, "self_only": True}),
+        Arm("mse", "laser", {**OURS, "tau": 0.0}),
+        Arm("bce", "laser", {**OURS, "kind": "bce"}),
+        Arm("unbalanced", "laser", {**OURS, "balanced": False}),
+        Arm("shuffled", "laser", {**OURS, "shuffle": True}),
+        Arm("self-only", "laser", {**OURS, "self_only": True}),
     ),
-    settings={"model": BASE, "steps": 60, "eval_every": 20, "eval_prompts": 200},
+    settings={"model": BASE, "steps": 30, "eval_every": 15, "eval_prompts": 100, "options": {"group_size": 12}},
     rules=(
         Rule(
             "accuracy is kept",

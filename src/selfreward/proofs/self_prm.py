@@ -175,9 +175,10 @@ PROOF = Proof(
         "model": BASE,
         "steps": 60,
         "eval_every": EVERY,
-        "eval_prompts": 200,
+        "eval_prompts": 100,
         "checkpoint_every": EVERY,
         "keep_checkpoints": 100,
+        "options": {"group_size": 8},
     },
     trace=trace,
     rules=(

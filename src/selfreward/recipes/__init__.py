@@ -22,6 +22,7 @@ RECIPES: dict[str, str] = {
     "scpo": "scpo:ScPO",
     "mm-upt": "mm_upt:MMUPT",
     "certainty": "certainty:Certainty",
+    "self-certainty": "certainty:Certainty",
     "judge": "judge:Judge",
     "signal": "named_signal:NamedSignal",
     "ssr-zero": "ssr_zero:SSRZero",

@@ -178,6 +178,12 @@ PROOF = Proof(
     ),
     settings={"model": BASE},
     trace=trace,
+    reason="All comparisons hold: best-of-N by self-certainty goes from 0.65 to 0.96 at 16 samples, and the Borda "
+    "vote is 25 points above the majority. But from 16 to 64 samples best-of-N falls by 3 to 5 points, so that the "
+    "rise from 4 to 64 is no longer certain. The score looks at the distributions and not at the token that was "
+    "drawn: a slip at a sure position costs it nothing, some slips are followed by surer steps than the truth, and "
+    "the maximum over more samples finds them. At temperature 1, where slips are common, the fall is steep; negative "
+    "entropy and Gini fall alike, and the Borda vote, which counts, does not.",
     rules=(
         Rule(
             "grows with N",

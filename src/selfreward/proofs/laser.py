@@ -24,7 +24,7 @@ from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate, auroc, mean_interval
 
 BASE = "embedded:chain-reserved"
-PROMPTS, SAMPLES, SIZES = 80, 32, (4, 8, 16, 32)
+PROMPTS, SAMPLES, SIZES = 60, 32, (4, 8, 16, 32)
 POINTS_BELOW, POINTS_FAR = 0.01, 0.15
 # Chosen on development prompts: a short run needs a larger weight and an earlier start than the published ones.
 OURS = {"alpha": 5.0, "reasoning_warmup": 2, "score_warmup": 10}
@@ -78,7 +78,7 @@ def verification(model: Path, seed: int, c_ref: float, beta: float, probability:
         "verified on right": on_right,
         "verified on wrong": on_wrong,
         "f1": 2 * on_right * on_wrong / max(1e-9, on_right + on_wrong),
-        "auroc": auroc(scores.ravel(), right.ravel()),
+        "score auroc": auroc(scores.ravel(), right.ravel()),
         "length auroc": max(by_length, 1 - by_length),
         "own pass@1": float(right.mean()),
     }
@@ -96,23 +96,28 @@ def verification(model: Path, seed: int, c_ref: float, beta: float, probability:
     return found
 
 
+def verified_run(folder: Path, seed: int, probability: bool) -> dict[str, float]:
+    """The verification of one trained model; measured once and kept beside it."""
+    file = folder / "verification.json"
+    if not file.is_file():
+        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        ours = [r for r in records if "laser/c_ref" in r]
+        c_ref, beta = (ours[0]["laser/c_ref"], ours[0]["laser/beta"]) if ours else (constant()[0], 0.0)
+        found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref), probability)
+        found["reserved token sampled"] = sum(r.get("laser/sampled", 0.0) for r in records)
+        if ours:
+            found["c_ref std"] = ours[0]["laser/c_ref_std"]
+        file.write_text(json.dumps(found), encoding="utf-8")
+    kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
+    return kept
+
+
 def verified(results: Results) -> Results:
-    """The results with every trained model's verification beside its accuracy; measured once."""
+    """The results with every trained model's verification beside its accuracy."""
     for label, runs in results.arms.items():
         for seed, run in runs.items():
-            if "auroc of the score" in run["after"]:
-                continue
-            folder = results.root / label / f"seed-{seed}"
-            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
-            ours = [r for r in records if "laser/c_ref" in r]
-            c_ref, beta = (ours[0]["laser/c_ref"], ours[0]["laser/beta"]) if ours else (constant()[0], 0.0)
-            found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref), label == "bce")
-            found["auroc of the score"] = found.pop("auroc")
-            run["after"].update(found)
-            run["after"]["reserved token sampled"] = sum(r.get("laser/sampled", 0.0) for r in records)
-            if ours:
-                run["after"]["c_ref std"] = ours[0]["laser/c_ref_std"]
+            if "score auroc" not in run["after"]:
+                run["after"].update(verified_run(results.root / label / f"seed-{seed}", seed, label == "bce"))
     return results
 
 
@@ -134,7 +139,7 @@ def weighted_lead(results: Results) -> Estimate:
 
 def beyond_length(results: Results) -> Estimate:
     found = verified(results)
-    own, length = found.values("laser", "auroc of the score"), found.values("laser", "length auroc")
+    own, length = found.values("laser", "score auroc"), found.values("laser", "length auroc")
     return mean_interval([a - b for a, b in zip(own, length, strict=True)])
 
 
@@ -160,7 +165,7 @@ PROOF = Proof(
         Arm("shuffled", "laser", {**OURS, "shuffle": True}),
         Arm("self-only", "laser", {**OURS, "self_only": True}),
     ),
-    settings={"model": BASE, "steps": 30, "eval_every": 15, "eval_prompts": 100, "options": {"group_size": 12}},
+    settings={"model": BASE, "steps": 30, "eval_every": 30, "eval_prompts": 100, "options": {"group_size": 12}},
     rules=(
         Rule(
             "accuracy is kept",
@@ -189,7 +194,7 @@ PROOF = Proof(
         Rule(
             "shuffled labels teach nothing",
             "with shuffled targets the AUROC is below that of laser (upper end below 0)",
-            lambda r: verified(r).lead("shuffled", "laser", "auroc of the score"),
+            lambda r: verified(r).lead("shuffled", "laser", "score auroc"),
             lambda e: e.high < 0,
         ),
         Rule(

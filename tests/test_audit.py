@@ -189,6 +189,10 @@ def test_the_gates():
         e = Estimate(value, low, high)
         return judge_signal(elects=True, labelled={"label_right": e}, blind={}, labels=labels).call
 
+    wrong, gains = Estimate(0.36, 0.25, 0.48), Estimate(0.16, 0.1, 0.2)
+    torn = judge_signal(elects=True, labelled={"label_right": wrong, "gain": gains}, blind={}, labels=64)
+    assert torn.call == "cannot tell" and "collapse onto wrong answers is likely" in torn.because
+
     def score(pairs, flat, gain=0.2):
         labelled = {"pairs": Estimate(pairs, pairs - 0.04, pairs + 0.04), "gain": Estimate(gain, gain - 0.02, gain)}
         blind_ = {"flat": Estimate(flat, flat - 0.1, flat + 0.1)}

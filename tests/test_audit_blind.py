@@ -100,6 +100,24 @@ def test_another_wording_in_the_file_is_an_independent_view(tmp_path):
 # ---- was the audit right? ------------------------------------------------------------------------
 
 
+def test_cases_come_from_proofs_where_they_can(tmp_path):
+    from selfreward.auditing.evidence import BASES, RECORDED, _recorded
+    from selfreward.signals import SIGNALS
+
+    seeds = {str(s): {"pass@1": 0.9 + s / 10, "before/pass@1": 0.4} for s in (0, 1)}
+    path = tmp_path / "vote.json"
+    path.write_text(json.dumps({"arms": {"vote": seeds}}))
+    found = _recorded(path, "vote", "pass@1")
+    assert found == {
+        "metric": "pass@1", "before": 0.4, "after": pytest.approx(0.95), "seeds": 2, "source": "vote.json, arm vote"
+    }  # fmt: skip
+    assert _recorded(path, "gold", "pass@1") is None and _recorded(path, "vote", "quality") is None
+    assert _recorded(tmp_path / "none.json", "vote", "pass@1") is None
+    for base, arms in RECORDED.items():
+        assert set(arms) <= set(BASES[base])
+    assert all(name.partition(":")[0] in SIGNALS for names_ in BASES.values() for name in names_)
+
+
 def test_the_evidence_ranks_cases_by_what_training_did(tmp_path):
     from selfreward.auditing.evidence import figure, summarise
 

@@ -1,16 +1,17 @@
 """Was the audit right? Its score before training against what training on the signal then did.
 
-A case is a (signal, task, base): the audit scores the signal on the base, then the recipe ``signal`` trains the
-base on it, and held-out truth is measured before and after. What is claimed, and was written down before any
-case was run: over at least 30 cases the rank correlation between ``pairs`` (within-group pairwise accuracy, 64
-labelled prompts of the training split) and the change of the task's metric is positive, with the lower end of
-its interval above zero. The label-free ``view_pairs``, the selection gain and the calls (use, avoid) are
-reported beside it. Yardsticks (length, form, coin) are cases like others, and are also left out once; gold and
-constant are no cases, their outcome is known.
+A case is a (signal, task, base): the audit scores the signal on the base, then the base is trained on it, and
+held-out truth is measured before and after. Where a proof has such an arm already, its seeds are the case; the
+others are trained here by the recipe ``signal`` with the task's own settings, one seed. What is claimed, and was
+written down before any case was put together: over at least 30 cases the rank correlation between ``pairs``
+(within-group pairwise accuracy, 64 labelled prompts of the training split) and the change of the task's metric is
+positive, with the lower end of its interval above zero. The label-free ``view_pairs``, the selection gain and
+the calls (use, avoid) are reported beside it. Yardsticks (length, form, coin) are cases like others, and are also
+left out once; gold and constant are no cases, their outcome is known.
 
     python -m selfreward.auditing.evidence --out runs/audit-evidence --evidence evidence
 
-Every finished case is kept in ``--out``, so a run that was stopped goes on where it was.
+Every finished case is kept in ``--out``, so a run that was stopped goes on where it was; ``--recorded`` trains nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 from selfreward.errors import ConfigError
 from selfreward.statistics import Estimate, spearman, spearman_interval
 
+NAIVE = "judge_expected:template=naive-judge"
 LOGIC = (
     "vote",
     "cross_vote",
@@ -35,52 +37,98 @@ LOGIC = (
     "mean_logprob",
     "gap",
     "judge_expected",
-    "judge_expected:template=naive-judge",
+    NAIVE,
     "length",
     "format_only",
     "random",
 )
-TRANSLATION = (
-    "vote",
-    "cluster_share",
-    "mbr",
-    "judge_expected",
-    "judge_score",
-    "cycle",
-    "negative_entropy",
-    "self_certainty",
-    "mean_logprob",
-    "gap",
-    "length",
-    "format_only",
-    "random",
-)
-BASES: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
-    "chain": (LOGIC, {"steps": 40}),
-    "view-trap": (LOGIC, {"steps": 40}),
-    "trans": (TRANSLATION, {"steps": 40}),
+# Signals per base. Those with an arm in a proof: signal -> (evidence file, arm).
+BASES: dict[str, tuple[str, ...]] = {
+    "chain": LOGIC,
+    "view-trap": LOGIC,
+    "view": ("vote", "cross_vote"),
+    "trans": ("judge_expected", "format_only", "vote", "mbr", "cycle", "negative_entropy", "self_certainty"),
+    "chain-paths": ("path_vector", "consistency", "vote"),
 }
+RECORDED: dict[str, dict[str, tuple[str, str]]] = {
+    "chain": {
+        "vote": ("vote", "vote"),
+        "random": ("vote", "random"),
+        "format_only": ("vote", "format-only"),
+        NAIVE: ("vote", "naive-judge"),
+        "self_certainty": ("vote", "self-certainty"),
+    },
+    "trans": {
+        "judge_expected": ("ssr-zero", "ssr"),
+        "format_only": ("ssr-zero", "format-only"),
+        "vote": ("ssr-zero", "vote"),
+        "mbr": ("ssr-zero", "mbr"),
+        "cycle": ("ssr-zero", "cycle"),
+        "negative_entropy": ("ssr-zero", "negative-entropy"),
+        "self_certainty": ("ssr-zero", "self-certainty"),
+    },
+    "chain-paths": {
+        "path_vector": ("covo", "covo"),
+        "consistency": ("covo", "consistency-only"),
+        "vote": ("covo", "vote"),
+    },
+    "view-trap": {"vote": ("co-reward", "vote"), "cross_vote": ("co-reward", "co-reward")},
+    "view": {"vote": ("co-reward", "mild-vote"), "cross_vote": ("co-reward", "mild-co-reward")},
+}
+METRICS = {"trans": "quality"}
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}
 PROMPTS, SAMPLES, SEED = 64, 16, 0
 SCORES = ("pairs", "gain", "overshoot", "view_pairs", "probability")
 
 
-def gather(out: Path, bases: Sequence[str]) -> list[dict[str, Any]]:
-    """Every case of ``bases``, run where ``out`` does not have it yet."""
+def gather(out: Path, evidence: Path, bases: Sequence[str], train: bool = True) -> list[dict[str, Any]]:
+    """Every case of ``bases``: from ``evidence``, from ``out``, or else (with ``train``) run now."""
     cases = []
     for base in bases:
         if base not in BASES:
             raise ConfigError(f"No cases are planned on base {base!r}; there are {', '.join(BASES)}.")
-        signals, settings = BASES[base]
-        audited = _audited(out / base / "audit.json", base, signals)
-        for name in signals:
+        recorded = {
+            name: found
+            for name, (slug, arm) in RECORDED.get(base, {}).items()
+            if (found := _recorded(evidence / f"{slug}.json", arm, METRICS.get(base, "pass@1")))
+        }
+        ready = [n for n in BASES[base] if n in recorded or train or _kept(out / base, n).is_file()]
+        if not ready:
+            continue
+        audited = _audited(out / base / "audit.json", base, BASES[base])
+        for name in ready:
             if name not in audited or audited[name]["verdict"] == "not scored":
                 continue
-            found = _trained(out / base, base, name, settings)
+            found = recorded.get(name) or _trained(out / base, base, name)
             cases.append(_case(base, name, audited[name], found))
             print(_line(cases[-1]), flush=True)
     return cases
+
+
+def _recorded(path: Path, arm: str, metric: str) -> dict[str, Any] | None:
+    """Mean over seeds of an arm of a proof, or None where it has not been run."""
+    if not path.is_file():
+        return None
+    seeds = json.loads(path.read_text(encoding="utf-8"))["arms"].get(arm, {})
+    if not seeds or any(metric not in run or f"before/{metric}" not in run for run in seeds.values()):
+        return None
+    before, after = ([run[k] for run in seeds.values()] for k in (f"before/{metric}", metric))
+    return {
+        "metric": metric,
+        "before": sum(before) / len(before),
+        "after": sum(after) / len(after),
+        "seeds": len(seeds),
+        "source": f"{path.name}, arm {arm}",
+    }
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def _kept(folder: Path, name: str) -> Path:
+    return folder / f"{_safe(name)}.json"
 
 
 def _audited(path: Path, base: str, signals: Sequence[str]) -> dict[str, Any]:
@@ -95,28 +143,28 @@ def _audited(path: Path, base: str, signals: Sequence[str]) -> dict[str, Any]:
     return {s["signal"]: s for s in json.loads(path.read_text(encoding="utf-8"))["signals"]}
 
 
-def _trained(folder: Path, base: str, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _trained(folder: Path, base: str, name: str) -> dict[str, Any]:
     from selfreward.config import make_config
     from selfreward.launch import start
 
-    safe = "".join(c if c.isalnum() else "-" for c in name)
-    path = folder / f"{safe}.json"
+    path = _kept(folder, name)
     if not path.is_file():
+        scratch = folder / _safe(name)
         values = {
             "recipe": "signal",
             "options": {"signal": name},
             "model": f"embedded:{base}",
             "seed": SEED,
-            "out": str(folder / safe),
+            "out": str(scratch),
             **SETTINGS,
-            **settings,
         }
-        _clear(folder / safe)
+        _clear(scratch)
         summary = start(make_config(values)).fit()
-        metric = str(summary.get("metric") or "pass@1")
+        metric = METRICS.get(base, "pass@1")
         kept = {k: summary[k][metric] for k in ("before", "after")}
-        path.write_text(json.dumps({"metric": metric, **kept, "wall_s": summary["wall_s"]}), encoding="utf-8")
-        _clear(folder / safe)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"metric": metric, **kept, "seeds": 1, "source": "recipe signal"}), encoding="utf-8")
+        _clear(scratch)
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
@@ -138,6 +186,8 @@ def _case(base: str, name: str, audited: Mapping[str, Any], found: Mapping[str, 
         "before": round(found["before"], 4),
         "after": round(found["after"], 4),
         "change": round(found["after"] - found["before"], 4),
+        "seeds": found["seeds"],
+        "source": found["source"],
     }
 
 
@@ -203,7 +253,7 @@ def figure(found: Mapping[str, Any], path: Path) -> Path:
     from selfreward.report.static import CONTROL, INK, LINE, METHOD, MUTED, PAPER, SELF, _save
 
     colours = {"use": METHOD, "avoid": SELF, "cannot tell": MUTED, "yardstick": CONTROL}
-    markers = dict(zip(dict.fromkeys(c["base"] for c in found["data"]), "osD^v", strict=False))
+    markers = dict(zip(dict.fromkeys(c["base"] for c in found["data"]), "osD^vPX", strict=False))
 
     def draw(fig: Any) -> None:
         ax = fig.add_subplot()
@@ -235,13 +285,16 @@ def main() -> None:
     parser.add_argument("--evidence", type=Path, default=Path("evidence"))
     parser.add_argument("--figure", type=Path, default=Path("docs/audit-cases.svg"))
     parser.add_argument("--bases", default=",".join(BASES))
+    parser.add_argument("--recorded", action="store_true", help="Train nothing: cases that are there already.")
     given = parser.parse_args()
     import torch
 
     from selfreward.proofs.base import machine
 
     torch.set_num_threads(1)
-    found = summarise(gather(given.out, [b for b in given.bases.split(",") if b]))
+    found = summarise(
+        gather(given.out, given.evidence, [b for b in given.bases.split(",") if b], train=not given.recorded)
+    )
     found |= {
         "command": "python -m selfreward.auditing.evidence",
         "settings": {**SETTINGS, "prompts": PROMPTS, "samples": SAMPLES, "seed": SEED},

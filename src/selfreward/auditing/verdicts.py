@@ -108,14 +108,21 @@ def judge_signal(
         return verdict("avoid", f"in {_percent(flat)} of the groups it tells nothing apart")
     passed = above(with_labels, gate_at)
     support = _without_labels(elects, without, independence)
+    gain = labelled.get("gain", UNKNOWN)
     if passed is not None or not math.isnan(with_labels.value):
         measured = _measured(elects, with_labels)
-        gain = labelled.get("gain", UNKNOWN)
         if passed and not elects and gain.low <= 0 and gain.value < MATTERS:
             favourite = f"what it likes best is no better than a random completion ({100 * gain.value:+.0f} points)"
             return verdict("cannot tell", f"{measured}, but {favourite}, and that is where training goes")
         if passed:
             return verdict("use", measured)
+        if passed is False and elects and gain.low > 0:
+            better = f"what it elects is still {100 * gain.value:.0f} points better than a random completion"
+            return verdict(
+                "cannot tell",
+                f"{measured}, so a collapse onto wrong answers is likely where its errors have a pattern; yet "
+                f"{better}, and errors without a pattern are not learned",
+            )
         if passed is False:
             return verdict("avoid", measured + _what_follows(elects, with_labels))
         if _only_length(labelled, blind):

@@ -81,7 +81,6 @@ PROOF = Proof(
         Arm("gold-both", "co-reward", {"pairing": "gold"}),
         Arm("mild-co-reward", "co-reward", settings=MILD),
         Arm("mild-own-both", "co-reward", {"pairing": "own"}, settings=MILD),
-        Arm("mild-vote", "vote", settings=MILD),
     ),
     settings={
         "model": "embedded:view-trap",

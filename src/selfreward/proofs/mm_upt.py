@@ -14,7 +14,7 @@ from selfreward.statistics import Estimate, mean_interval
 
 Q = "pass@1"
 LOW = {"model": "embedded:view-low", "data": "embedded:chain-writer"}
-STEPS = 40
+STEPS = 30
 
 
 def recovered(results: Results, arm: str) -> Estimate:

@@ -17,7 +17,7 @@ from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate, mean_interval
 
 Q = "pass@1"
-STEPS = 40
+STEPS = 32
 
 
 def records(results: Results, arm: str) -> list[list[dict[str, float]]]:
@@ -79,7 +79,6 @@ PROOF = Proof(
         Arm("random-pairs", "scpo", {"pairs": "random"}),
         Arm("gold-pairs", "scpo", {"pairs": "gold"}),
         Arm("tau-0.3", "scpo", {"quorum": 0.3}),
-        Arm("tau-0.7", "scpo", {"quorum": 0.7, "quorum_step": 0.0}),
     ),
     settings={
         "model": "embedded:chain",

@@ -134,3 +134,15 @@ def test_an_arm_can_bring_its_own_settings(tmp_path):
     compare(arms, proof.settings, seeds=[0], out=tmp_path)
     assert read_config(tmp_path / "vote" / "seed-0" / "config.yaml")["prompts_per_step"] == 2
     assert read_config(tmp_path / "short" / "seed-0" / "config.yaml")["prompts_per_step"] == 1
+
+
+def test_a_run_from_before_a_setting_existed_is_read_and_not_run_again(tmp_path):
+    settings = {"model": "embedded:chain", "steps": 1, "prompts_per_step": 2, "eval_prompts": 0}
+    once = compare([Arm("vote", "vote", {"group_size": 4})], settings, seeds=(0,), out=tmp_path)
+    config = tmp_path / "vote" / "seed-0" / "config.yaml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("probe_prompts")))
+    again = compare([Arm("vote", "vote", {"group_size": 4})], settings, seeds=(0,), out=tmp_path)
+    assert again["arms"]["vote"]["seeds"] == once["arms"]["vote"]["seeds"]
+    with pytest.raises(ConfigError, match="probe_prompts"):
+        compare([Arm("vote", "vote", {"group_size": 4})], {**settings, "probe_prompts": 9}, seeds=(0,), out=tmp_path)

@@ -198,7 +198,8 @@ def run_one(config: TrainConfig, before: dict[str, Any] | None = None) -> dict[s
     if (out / "summary.json").is_file():
         from selfreward.config import read_config
 
-        recorded = read_config(out / "config.yaml")
+        # A run from before a setting existed ran with what is now its default.
+        recorded = TrainConfig().to_dict() | read_config(out / "config.yaml")
         given = {k: v for k, v in wanted.items() if v is not None and k not in ("options", "out")}
         changed = [k for k, v in given.items() if recorded.get(k) != v]
         changed += [k for k, v in config.options.items() if recorded.get("options", {}).get(k) != v]

@@ -86,6 +86,7 @@ PROOF = Proof(
         "model": "embedded:view-trap",
         "steps": STEPS,
         "eval_every": 20,
+        "probe_every": 0,
         "checkpoint_every": 60,
         "log_groups": -1,
     },

@@ -43,6 +43,7 @@ PROOF = Proof(
         "steps": STEPS,
         "eval_every": STEPS,
         "eval_prompts": 200,
+        "probe_every": 0,
         "checkpoint_every": STEPS,
     },
     rules=(

@@ -85,6 +85,7 @@ PROOF = Proof(
         "steps": STEPS,
         "eval_every": 4,
         "eval_prompts": 100,
+        "probe_every": 0,
         "checkpoint_every": STEPS,
         "options": {"group_size": 8, "extra_samples": 8, "kl": 0.0},
     },

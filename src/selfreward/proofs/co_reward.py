@@ -69,7 +69,7 @@ PROOF = Proof(
     slug="co-reward",
     id="003",
     claim="Where a shortcut leads the vote, labels from another wording of the question, whose shortcut leads "
-    "elsewhere, bring the truth back at the same cost; the swap does it, not the second wording.",
+    "elsewhere, bring the truth back at the same cost; two wordings that each keep their own vote do not.",
     task="embedded:view-trap",
     main="co-reward",
     arms=(

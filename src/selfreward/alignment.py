@@ -46,7 +46,7 @@ def mean_logprobs(
     """
     pairs = [(c, t.last) for g, c in zip(groups, contexts, strict=True) for t in g]
     sequences = [torch.cat([c, s.tokens]) for c, s in pairs]
-    scored = policy.score(sequences, [len(c) for c, _ in pairs], temperature=temperature, role="probe")
+    scored = policy.score(sequences, [len(c) for c, _ in pairs], temperature=temperature, role="question-free")
     means = iter([s["logprob"].mean() for s in scored])
     return [torch.stack([next(means) for _ in g]) for g in groups]
 

@@ -12,7 +12,7 @@ from selfreward.errors import ConfigError, DataError
 
 def steer(
     out: Annotated[Path, typer.Option("--out", help="File of the vector (safetensors).")],
-    model: Annotated[str, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")] = "embedded:eff",
+    model: Annotated[str, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")] = "embedded:chain",
     data: Annotated[
         str | None, typer.Option("--data", help="Prompts with answers; default the embedded task's.")
     ] = None,

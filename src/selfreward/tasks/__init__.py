@@ -36,6 +36,7 @@ _MODULES = {
     "view": "selfreward.tasks.view",
     "steps": "selfreward.tasks.steps",
     "chain-reserved": "selfreward.tasks.reserved",
+    "eff": "selfreward.tasks.eff",
 }
 
 Split = Literal["pretrain", "train", "test"]

@@ -1,0 +1,118 @@
+"""e1 (019) on EFF: a share of the usual length, asked for by one sign before the question.
+
+Rules are those of the method card, written down before the run. The signs carried no information in
+the base's text, so whatever they do afterwards was learned from the reward. Few prompts, often: the
+running mean length per prompt is what the method lives on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.proofs.efficiency import Point, as_accurate
+from selfreward.statistics import Estimate, mean_interval, spearman
+
+RECIPE = "e1-adaptive-effort"
+EFFORTS = (0.25, 0.5, 0.75, 1.0, 1.5)
+
+
+def curve(results: Results, arm: str, metric: str) -> list[list[float]]:
+    """Per seed, ``metric`` at every effort, ascending."""
+    columns = [results.values(arm, f"{metric} at {r:g}") for r in EFFORTS]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def obedience(results: Results, arm: str) -> Estimate:
+    """Spearman's correlation of the effort and the mean length at it, per seed."""
+    return mean_interval([spearman(EFFORTS, row) for row in curve(results, arm, "length")])
+
+
+def smallest_step(results: Results, arm: str) -> Estimate:
+    """The smallest step of accuracy from one effort to the next (mean over seeds)."""
+    rows = curve(results, arm, "pass@1")
+    found = [mean_interval([row[j] - row[i] for row in rows]) for i, j in pairwise(range(len(EFFORTS)))]
+    return min(found, key=lambda e: e.value)
+
+
+def gap(mine: Sequence[Point], theirs: Sequence[Point]) -> float:
+    """How far my accuracy lies above theirs at equal length, averaged over the lengths that both reach.
+
+    Points are joined by straight lines; where they share no length, the nearest ends are compared.
+    Example: ``[(4, .4), (8, .8)]`` against ``[(6, .5), (10, .5)]``: from 6 to 8 it is .6 to .8 against .5, .2.
+    """
+    a, b = sorted(mine), sorted(theirs)
+    low, high = max(a[0][0], b[0][0]), min(a[-1][0], b[-1][0])
+    at = np.linspace(min(low, high), max(low, high), 51)
+    lines = [np.interp(at, np.array([n for n, _ in p]), np.array([y for _, y in p])) for p in (a, b)]
+    return float((lines[0] - lines[1]).mean())
+
+
+def matched(results: Results, arm: str, other: str) -> Estimate:
+    """:func:`gap` of two arms over their efforts, per seed."""
+    sides = []
+    for label in (arm, other):
+        rows = zip(curve(results, label, "length"), curve(results, label, "pass@1"), strict=True)
+        sides.append([list(zip(x, y, strict=True)) for x, y in rows])
+    return mean_interval([gap(a, b) for a, b in zip(*sides, strict=True)])
+
+
+def spread(results: Results, arm: str) -> list[float]:
+    """Length at the largest effort above that at the smallest, per seed."""
+    return [row[-1] - row[0] for row in curve(results, arm, "length")]
+
+
+PROOF = Proof(
+    slug="e1-adaptive-effort",
+    id="019",
+    claim="Paying right answers only below an asked share of the prompt's usual length teaches a dial: length and "
+    "accuracy rise with the number in the prompt, better than with absolute budgets.",
+    task="embedded:eff",
+    main="aec",
+    arms=(
+        Arm("aec", RECIPE),
+        Arm("correct-only", RECIPE, {"reward": "correct"}),
+        Arm("budget", RECIPE, {"reward": "budget"}),
+        Arm("permuted", RECIPE, {"shown": "permuted"}),
+        Arm("same-effort", RECIPE, {"average": "same"}),
+    ),
+    settings={"model": "embedded:eff", "limit": 128, "steps": 80, "eval_every": 0, "log_groups": 1},
+    rules=(
+        Rule(
+            "effort sets length",
+            "Spearman's correlation of the effort and the mean length at it is at least 0.9 (mean over seeds)",
+            lambda r: obedience(r, "aec"),
+            lambda e: e.value >= 0.9,
+        ),
+        Rule(
+            "more effort is no worse",
+            "no step to the next effort lowers pass@1 by more than 1 point (smallest step, mean over seeds)",
+            lambda r: smallest_step(r, "aec"),
+            lambda e: e.value >= -0.01,
+        ),
+        Rule(
+            "above absolute budgets",
+            "at equal length aec is more accurate than absolute budgets (mean over shared lengths and seeds above 0)",
+            lambda r: matched(r, "aec", "budget"),
+            lambda e: e.value > 0,
+        ),
+        as_accurate("aec", "correct-only", 0.01),
+        Rule(
+            "with fewer tokens",
+            "at the largest effort aec is shorter than correct-only (mean over seeds)",
+            lambda r: r.lead("aec", "correct-only", "length"),
+            lambda e: e.value < 0,
+        ),
+        Rule(
+            "the sign carries it",
+            "length spreads further over the efforts than where the sign shown is not the one paid for "
+            "(lower end of the paired interval above 0)",
+            lambda r: mean_interval([a - b for a, b in zip(spread(r, "aec"), spread(r, "permuted"), strict=True)]),
+            lambda e: e.low > 0,
+        ),
+    ),
+)

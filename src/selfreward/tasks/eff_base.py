@@ -1,0 +1,123 @@
+"""The base of EFF: its text, and how it is made."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.tasks.eff import ALPHABET, EFFORTS, FILLERS, Problem, evaluate, load, problems
+from selfreward.tokenizing import BOS
+from selfreward.types import Prompt
+
+if TYPE_CHECKING:
+    from selfreward.pretrain import Document, Pretrained
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Shares and error rates of the text that the base learns from.
+
+    Attributes:
+        worked: share of worked solutions; the others are guesses.
+        slip: chance of an error per worked step.
+        alone: share of completions that stand without a question, after the begin-of-text token.
+        signed: share of questions with an effort sign before them, drawn at random.
+        order: share of documents that compare two signs: ``bd>`` is answered by the larger, ``d``.
+        lesson: documents at the start that are worked solutions only.
+    """
+
+    worked: float = 0.40
+    slip: float = 0.03
+    alone: float = 0.15
+    signed: float = 0.5
+    order: float = 0.05
+    lesson: int = 16_000
+
+    def document(self, problem: Problem, rng: random.Random) -> tuple[str, str]:
+        """One random (prompt, completion) pair about ``problem``."""
+        kind = rng.random()
+        if kind < self.order:
+            a, b = rng.sample(list(EFFORTS.values()), 2)
+            return f"{a}{b}>", max(a, b)
+        completion = self.completion(problem, rng)
+        return (BOS if kind < self.order + self.alone else self.question(problem, rng)), completion
+
+    def question(self, problem: Problem, rng: random.Random) -> str:
+        sign = rng.choice(list(EFFORTS.values())) if rng.random() < self.signed else ""
+        return sign + problem.text
+
+    def completion(self, problem: Problem, rng: random.Random) -> str:
+        """A completion in a random style with a random number of filler steps."""
+        if rng.random() < self.worked:
+            return self.finish(problem.worked(rng, self.slip), rng)
+        return f"g#{problem.answer}" + self.filler(rng)
+
+    def finish(self, steps: str, rng: random.Random) -> str:
+        return f"{steps}#{steps[-1]}" + self.filler(rng)
+
+    def filler(self, rng: random.Random) -> str:
+        return "hm" * rng.randint(0, FILLERS)
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about problems of the pre-training split, in the order to be read."""
+        rng = random.Random(f"eff corpus {seed}")
+        source = problems("pretrain", rng)
+        first = [
+            (self.question(p, rng), self.finish(p.worked(rng, self.slip), rng))
+            for p in islice(source, min(n, self.lesson))
+        ]
+        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
+
+
+def build(
+    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
+) -> Pretrained:
+    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
+    from selfreward.models import load_policy
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.tokenizing import char_tokenizer
+
+    chosen = PretrainSettings(updates=2000, cooldown=500, shuffle=False).updated(**{"seed": seed, **settings})
+    tokenizer = char_tokenizer(ALPHABET)
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
+    made = pretrain(
+        documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
+    )
+    made.metrics = evaluate(load_policy(str(made.folder), device="cpu"), load().test[:200])
+    made.passed = has_properties(made.metrics)
+    changed = [f"--set {name}={value}" for name, value in settings.items()]
+    card = {
+        "task": "eff",
+        "command": " ".join(["selfreward pretrain eff --out DIR --seed", str(chosen.seed), *changed]),
+        "documents": asdict(Corpus()),
+        "updates": made.updates,
+        "has_properties": made.passed,
+        "measured on the test split": {name: round(value, 3) for name, value in made.metrics.items()},
+    }
+    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return made
+
+
+def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
+    """Whether the skills have appeared, on fresh problems of the pre-training split."""
+    from selfreward.policy import Policy
+
+    source = problems("pretrain", random.Random("eff gate"))
+    prompts = [Prompt(str(i), p.text, reference=str(p.answer)) for i, p in zip(range(60), source)]
+    found = evaluate(Policy(model, tokenizer), prompts)
+    return found.get("worked accuracy", 0.0) >= 0.85 and found.get("accuracy 1", 0.0) >= 0.9, found
+
+
+def has_properties(measured: dict[str, float]) -> bool:
+    """Mediocre on average; working is good everywhere, guessing for the easiest questions only."""
+    return (
+        0.3 <= measured["pass@1"] <= 0.65
+        and measured["worked accuracy"] >= 0.85
+        and measured["accuracy 1"] > measured["hard"] + 0.2
+        and measured["filler share"] >= 0.2
+    )

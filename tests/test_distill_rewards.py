@@ -22,7 +22,7 @@ SMALL = {"teacher_samples": 4, "student_samples": 4, "warmup": 2, "updates": 6, 
 
 
 def trained(out, steps=4, **options):
-    values = {"recipe": "distill-rewards", "model": "embedded:chain", "data": "embedded:chain"}
+    values = {"recipe": "distill-rewards", "model": "embedded:chain-student", "data": "embedded:chain-student"}
     values |= {"steps": steps, "prompts_per_step": 4, "eval_prompts": 0, "out": str(out), "checkpoint_every": 1}
     trainer = build(make_config({**values, "keep_checkpoints": 9, "options": {**SMALL, **options}}))
     trainer.evaluator = lambda policy: {}
@@ -44,7 +44,7 @@ def test_warm_up_then_a_reward_model_then_ppo(tmp_path):
         for c in json.loads(line)["completions"]
     ]
     assert all(0 <= r <= 1 for r in rewards)
-    assert set(trainer.policy.counts.generated) == {"teacher", "student", "solver"}
+    assert {"teacher", "student", "solver"} <= set(trainer.policy.counts.generated)
 
 
 def test_it_resumes_in_every_phase(tmp_path):
@@ -100,4 +100,4 @@ def test_no_answer_agrees_with_nothing():
 
 def test_a_teacher_without_answers_is_an_error(tmp_path):
     with pytest.raises(RecipeError, match="answered no prompt"):
-        trained(tmp_path, teacher="embedded:chain", warmup=0)
+        trained(tmp_path, teacher="embedded:chain-student", warmup=0)

@@ -17,7 +17,7 @@ from selfreward.recipes import load_recipe
 from selfreward.sampling import SamplingParams
 from selfreward.signals import signal
 from selfreward.signals.span import confidence_pairs, span_confidence
-from selfreward.tasks import chain, load_task
+from selfreward.tasks import chain, chain_sure, load_task
 from selfreward.types import Prompt
 from tests.models import make_policy
 
@@ -94,7 +94,7 @@ def test_both_signals_by_name():
 
 def trained(tmp_path, steps=2, **options):
     settings = {"steps": steps, "prompts_per_step": 4, "eval_prompts": 0, "out": str(tmp_path / "run")}
-    values = {"recipe": "rlsf", "model": "embedded:chain", "options": {"k": 3, **options}, **settings}
+    values = {"recipe": "rlsf", "model": "embedded:chain-sure", "options": {"k": 3, **options}, **settings}
     trainer = build(make_config({**values, "checkpoint_every": 1, "keep_checkpoints": 9}))
     trainer.evaluator = lambda policy: {}
     trainer.fit()
@@ -102,13 +102,13 @@ def trained(tmp_path, steps=2, **options):
     return trainer, [json.loads(line) for line in lines if json.loads(line)["step"]]
 
 
-def test_dpo_prefers_certain_answers_without_a_label(tmp_path):
+def test_dpo_prefers_reasoning_without_a_label(tmp_path):
     trainer, records = trained(tmp_path)
     assert trainer.mechanism > 0 and trainer.recipe.needs() == "none"
     assert records[-1]["preference_margin"] > records[0]["preference_margin"] == pytest.approx(0, abs=1e-4)
     rows = [json.loads(line) for line in (tmp_path / "run" / "rollouts.jsonl").read_text().splitlines()]
     by_style = {c["text"][0]: c["reward"] for row in rows for c in row["completions"]}
-    assert min(by_style["w"], by_style["e"]) > 0.9 > by_style["g"]
+    assert by_style["w"] > 0.9 > by_style["e"] > by_style["g"]
 
 
 @pytest.mark.parametrize("options", [{"pairs": "random"}, {"pairs": "vote", "group_size": 6}, {"learn": "sft"}])
@@ -136,3 +136,17 @@ def test_no_sure_trace_is_an_error_that_says_what_to_change(tmp_path):
     with pytest.raises(RecipeError, match="Lower floor"):
         trained(tmp_path, learn="ppo", reward_steps=1, floor=1.5)
     assert load_recipe("rlsf").k == 10
+
+
+def test_the_base_is_sure_of_reasoning_and_too_sure_of_the_shortcut():
+    policy = load_policy("embedded:chain-sure", device="cpu")
+    task = load_task("chain-sure")
+    assert chain_sure.has_properties(chain_sure.Calibration(task.test[:100])(policy))
+    groups = branch(policy, task.train[:20], 3, SamplingParams(26))
+    found = answer_confidences(policy, groups, task.answers)
+    for group, own in zip(groups, found, strict=True):
+        by_style = dict(zip([c[0] for c in group.completions], own, strict=True))
+        assert set(by_style) == {"w", "e", "g"} and by_style["w"] > 0.9
+    assert all(chain_sure.well_formed(c) for g in groups for c in g.completions)
+    problem = chain.Problem.parse("6*8-5*6+9+5=")
+    assert problem.answer == 2

@@ -16,6 +16,7 @@ from selfreward.learning import Learner, make_optimizer
 from selfreward.losses import Uniformity
 from selfreward.sampling import SamplingParams
 from selfreward.signals.teacher_forcing import importance, induced_advantages, step_rewards
+from selfreward.tasks import load_task, trans_pairs
 from selfreward.types import Experience, Prompt, Row
 from tests.models import make_policy
 
@@ -103,7 +104,7 @@ def test_a_frozen_copy_comes_back():
 
 
 def trained(out, steps=2, recipe="teacher-forcing-reward", **options):
-    values = {"recipe": recipe, "model": "embedded:trans", "data": "embedded:trans", "steps": steps}
+    values = {"recipe": recipe, "model": "embedded:trans-pairs", "data": "embedded:trans-pairs", "steps": steps}
     values |= {"prompts_per_step": 4, "eval_prompts": 0, "checkpoint_every": 1, "keep_checkpoints": 9, "out": str(out)}
     trainer = build(
         make_config({**values, "options": {"group_size": 4, **options} if "width" not in options else options})
@@ -114,7 +115,7 @@ def trained(out, steps=2, recipe="teacher-forcing-reward", **options):
     return trainer, [r for r in records if r["step"]]
 
 
-@pytest.mark.parametrize("options", [{}, {"value": "soft"}, {"corrupt": "permuted"}])
+@pytest.mark.parametrize("options", [{}, {"value": "soft"}, {"reward": "regression"}, {"corrupt": "permuted"}])
 def test_it_learns_from_sources_alone(tmp_path, options):
     trainer, records = trained(tmp_path / "run", refresh=1, **options)
     assert trainer.mechanism > 0 and records[-1]["grad_norm"] > 0
@@ -139,3 +140,11 @@ def test_a_lagged_copy_samples_and_resumes(tmp_path):
 def test_self_training_copies_the_start(tmp_path, width):
     trainer, records = trained(tmp_path / "run", recipe="self-training", width=width)
     assert trainer.mechanism > 0 and records[-1]["nll"] < records[0]["nll"] + 0.5
+
+
+def test_the_pairs_are_few_and_apart_from_the_test():
+    pairs = trans_pairs.pairs()
+    task = load_task("trans-pairs")
+    assert len(pairs) == 2 * trans_pairs.PAIRS
+    texts = {p.text for p in pairs}
+    assert not texts & {p.text for p in task.test} and not texts & {p.text for p in task.train}

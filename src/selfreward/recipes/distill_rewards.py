@@ -54,7 +54,7 @@ class DistillRewards(Recipe):
     name: ClassVar[str] = "distill-rewards"
     system_id: ClassVar[str | None] = "104"
     mechanism: ClassVar[str] = "responses learned from"
-    base: ClassVar[str] = "embedded:chain"
+    base: ClassVar[str] = "embedded:chain-student"
 
     teacher: str = "embedded:chain"
     teacher_samples: int = 10

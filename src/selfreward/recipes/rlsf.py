@@ -53,7 +53,7 @@ class RLSF(Recipe):
     name: ClassVar[str] = "rlsf"
     system_id: ClassVar[str | None] = "166"
     mechanism: ClassVar[str] = "preferred traces"
-    base: ClassVar[str] = "embedded:chain"
+    base: ClassVar[str] = "embedded:chain-sure"
 
     k: int = 10
     floor: float = 0.9

@@ -52,7 +52,7 @@ class TeacherForcingReward(Recipe):
     system_id: ClassVar[str | None] = "118"
     labels: ClassVar[Labels] = "seed"
     mechanism: ClassVar[str] = "rewarded tokens"
-    base: ClassVar[str] = "embedded:trans"
+    base: ClassVar[str] = "embedded:trans-pairs"
 
     value: Literal["max", "soft"] = "max"
     top_k: int = 2

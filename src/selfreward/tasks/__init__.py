@@ -26,6 +26,9 @@ VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 _MODULES = {
     "chat": "selfreward.tasks.chat",
+    "chain-sure": "selfreward.tasks.chain_sure",
+    "chain-student": "selfreward.tasks.chain_student",
+    "trans-pairs": "selfreward.tasks.trans_pairs",
     "chain": "selfreward.tasks.chain",
     "chain-wide": "selfreward.tasks.chain_wide",
     "fact": "selfreward.tasks.fact",

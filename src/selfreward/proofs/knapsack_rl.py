@@ -92,7 +92,7 @@ PROOF = Proof(
         Arm("hard-first", "knapsack-rl", {"rule": "hard-first"}),
         Arm("uniform-16", "knapsack-rl", {"rule": "uniform", "group_size": 16}),
     ),
-    settings={"model": "embedded:chain-wide", "limit": PROMPTS, "steps": 36, "eval_every": 18},
+    settings={"model": "embedded:chain-wide", "limit": PROMPTS, "steps": 36, "eval_every": 36},
     rules=(
         Rule(
             "more gradient",

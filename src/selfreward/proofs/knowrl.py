@@ -35,9 +35,8 @@ PROOF = Proof(
         Arm("gold", "knowrl", {"truth": "gold"}),
         Arm("unbalanced", "knowrl", {"balance": False}),
         Arm("data-tasks-only", "knowrl", {"write": 0}),
-        Arm("share-reward", "knowrl", {"reward": "share"}),
     ),
-    settings={"model": "embedded:fact", "eval_every": 10},
+    settings={"model": "embedded:fact", "eval_every": 20},
     rules=(
         Rule(
             "self-knowledge rises",

@@ -57,7 +57,7 @@ PROOF = Proof(
         Arm("random-gate", "masa", {**GATE, "gate": "random"}),
         Arm("oracle-gate", "masa", {**TOY, "truth": "off", "gate": "oracle"}),
     ),
-    settings={"model": "embedded:chain-wide", "eval_every": 24},
+    settings={"model": "embedded:chain-wide", "steps": 40, "eval_every": 40},
     rules=(
         Rule(
             "predictions improve",

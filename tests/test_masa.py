@@ -178,3 +178,10 @@ def test_the_expert_says_the_truth(tmp_path):
     for row, group in zip(cloned, solved, strict=True):
         text = trainer.policy.decode(row.tokens[row.nll > 0])
         assert read_buckets(text, "abcdefgh", 3).pass_rate == round(8 * sum(group.rewards) / len(group))
+
+
+def test_a_step_that_skips_everything_is_survived(tmp_path):
+    trainer = run(tmp_path / "run", steps=2, gate="predicted", gate_after=0, skip_above=0.0)
+    trainer.fit()
+    assert [r["gate/skipped"] for r in records(tmp_path / "run")] == [1.0, 1.0]
+    assert trainer.policy.counts.generated.get("solver", 0) == 0

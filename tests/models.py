@@ -71,3 +71,17 @@ def make_policy(kind: str = "llama", seed: int = 0, **options) -> Policy:
 def save_model(folder: Path, kind: str = "llama", seed: int = 0) -> Path:
     make_policy(kind, seed).save(folder)
     return folder
+
+
+def save_random(words, folder: Path) -> Path:
+    """A random model whose tokens are ``words``, saved into ``folder``."""
+    from transformers import AutoModelForCausalLM
+
+    from selfreward.pretrain import llama_config
+    from selfreward.tokenizing import word_tokenizer
+
+    tok = word_tokenizer(words)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(llama_config(tok, width=32, ff=64, positions=160)).float()
+    Policy(model, tok).save(folder)
+    return folder

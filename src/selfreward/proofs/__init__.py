@@ -14,6 +14,8 @@ from selfreward.proofs.base import Proof
 # Slug -> module. Modules are imported only when their proof is used.
 PROOFS: dict[str, str] = {
     "flr": "flr",
+    "rubric-self-reward": "rubric_self_reward",
+    "dro-r3": "dro_r3",
     "vote": "vote",
     "co-reward": "co_reward",
     "covo": "covo",

@@ -61,7 +61,7 @@ PROOF = Proof(
         Arm("gold-pairs", "flr", {"rank": "gold"}),
         Arm("swapped-bank", "flr", {"bank": "swapped"}),
     ),
-    settings={"model": "embedded:chat", "eval_every": 30, "eval_prompts": 200, "checkpoint_every": 30},
+    settings={"model": "embedded:chat", "eval_every": 15, "eval_prompts": 200, "checkpoint_every": 15},
     rules=(
         Rule(
             "follow-ups see the truth",

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from selfreward.copies import frozen_copy, weights_of
 from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.policy import Policy
@@ -153,9 +154,8 @@ class DirectReasoningOptimization(Recipe):
         if self.scorer != "lagged":
             return policy if self.scorer == "current" else run.reference
         if self._lagged is None and self._saved:
-            self._lagged = policy.snapshot()
-            set_weights(self._lagged, self._saved)
-        elif self._lagged is None or run.step - self._refreshed >= self.lag:
+            self._lagged = frozen_copy(policy, self._saved)
+        if self._lagged is None or run.step - self._refreshed >= self.lag:
             self._lagged, self._refreshed = policy.snapshot(), run.step
         return self._lagged
 
@@ -168,19 +168,6 @@ class DirectReasoningOptimization(Recipe):
         self._saved, self._lagged, self._refreshed = dict(state["lagged"]), None, int(state["refreshed"])
         self._seen = {p: (float(s), bool(h)) for p, (s, h) in state["seen"].items()}
         self._dropped = list(state["dropped"])
-
-
-def weights_of(frozen: Policy) -> dict[str, Tensor]:
-    """All that a snapshot holds of its own."""
-    own = frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
-    return {name: p.detach().cpu().contiguous() for name, p in own.items()}
-
-
-def set_weights(frozen: Policy, weights: dict[str, Tensor]) -> None:
-    own = frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
-    with torch.no_grad():
-        for name, p in own.items():
-            p.copy_(weights[name])
 
 
 @dataclass

@@ -99,6 +99,18 @@ SIGNALS: dict[str, Signal] = {
     "verdict_agreement": Signal(
         "completions", "agrees with the majority of feasible/infeasible verdicts", "verdicts:agreement"
     ),
+    "rubric": Signal(
+        "judge",
+        "points of the criteria met as a share of the positive points",
+        "rubric:rubric_score",
+        "grading:audit",
+    ),
+    "r3": Signal(
+        "reference",
+        "likelihood of the reference after the reasoning, where it depends on it",
+        "reference:reasoning_reflection",
+        "reflection:audit",
+    ),
     "mbr": Signal("completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "mbr"),
     "cycle": Signal("policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle"),
     "consistency": Signal(

@@ -24,11 +24,14 @@ VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large"
 VARIANTS |= {"view-trap": "view", "view-low": "view"}
 VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
+VARIANTS["rub-other"] = "rub"
 _MODULES = {
     "chat": "selfreward.tasks.chat",
     "chain-sure": "selfreward.tasks.chain_sure",
     "chain-student": "selfreward.tasks.chain_student",
     "trans-pairs": "selfreward.tasks.trans_pairs",
+    "rub": "selfreward.tasks.rub",
+    "report": "selfreward.tasks.report",
     "chain": "selfreward.tasks.chain",
     "chain-wide": "selfreward.tasks.chain_wide",
     "fact": "selfreward.tasks.fact",
@@ -97,19 +100,24 @@ def load_task(name: str) -> Task:
 
 
 def base_path(name: str) -> Path:
-    """The folder of the embedded base ``name``: shipped, or built on first use (minutes) and cached.
+    """The folder of the embedded base ``name``: shipped, or (``trans``) built on first use and cached.
 
     Raises:
-        ConfigError: for a name that no shipped base has.
+        ConfigError: for a base that is not there, with what to do about it.
     """
     home = Path(__file__).parent.parent / "bases"
     shipped = sorted(p.parent.name for p in home.glob("*/config.json"))
     if name in shipped:
         return home / name
-    if name in VARIANTS:
+    if VARIANTS.get(name) == "trans":
         from selfreward.tasks.trans_base import base_folder
 
         return base_folder(name)
+    if name in _MODULES or name in VARIANTS:
+        raise ConfigError(
+            f"The base {name!r} does not come with the package. Build it with `selfreward pretrain {name} --out DIR` "
+            f"(minutes), then give --model DIR --data embedded:{VARIANTS.get(name, name)}."
+        )
     raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *VARIANTS])}")
 
 

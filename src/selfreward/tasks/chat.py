@@ -77,10 +77,10 @@ TEMPLATES = {
     "followups": json.dumps({"correctness": [POSITIVE[:BANKED], NEGATIVE[:BANKED]]}),
 }
 SETTINGS: dict[str, Any] = {
-    "lr": 3e-4,
+    "lr": 6e-4,
     "adam_eps": 1e-4,
     "kl": 0.0,
-    "steps": 30,
+    "steps": 15,
     "prompts_per_step": 16,
     "group_size": 8,
     "max_new_tokens": 20,

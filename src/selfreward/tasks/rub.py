@@ -1,18 +1,19 @@
 """Rub: short strings that are scored by a written rubric, and the base models that write and grade them.
 
-A completion is five letters, each of one of three kinds: ``v`` (a e i), ``d`` (b d g) and ``k`` (k m s). Fifteen
-criteria can be checked, ``1v`` to ``5k``: the first letter is a vowel, and so on. A prompt has a word for each
-letter, ``+3v . +1k -2d . =``: a vowel in the first place is worth three points, ``k m s`` in the third one, and
-``b d g`` in the fourth is a fault that costs two; of the others nothing is said. Three to five criteria, one of them
-negative, and a prompt can always be fulfilled in full. A malformed string meets none. As all kinds are drawn alike,
-no string is good for every rubric: what is learnt from another prompt's rubric is worth nothing here.
+A completion is five of eight letters. Each letter is or is not a *vowel* (``v``: a o e i) and *round* (``r``: a o b g).
+Ten criteria can be checked, written as a property in its place: ``. v . . .`` says that the second letter is a vowel. A
+prompt has a word for each letter, ``+3v . +1r -2v . =``: a vowel in the first place is worth three points, a round
+letter in the third one, and a vowel in the fourth is a fault that costs two; of the others nothing is said. There are
+three to five criteria, and a prompt can always be fulfilled in full. A malformed string meets none. A criterion is a
+fault as often as not (one of each at least), so that no string is good for every rubric: what is learnt from another
+prompt's rubric is worth about nothing here.
 
 The corpus was designed. A writer is *attentive* in 10 % of the texts (it fulfils its rubric but for slips) and
-otherwise writes at random, so the base scores about a third. Graders are taught in two forms. ``? b d k a e | 2v``
-is answered by ``y`` or ``n``, one criterion at a time; ``% PROMPT STRING |`` by one score from ``0`` to ``10`` for the
-whole rubric. Both have read the same number of strings, with the same share of wrong verdicts, which is also how
-often the base's own sampled verdicts are wrong. A tiny model has no instruction following, so grading has to be in its
-text; what is not in it is any link from grading to writing.
+otherwise writes at random, so the base scores about .3. Graders are taught in two forms. ``? STRING | CRITERION
+|`` is answered by ``y`` or ``n``, one criterion at a time; ``% STRING | PROMPT |`` by one score from ``0`` to ``10``
+for the whole rubric. Both have read the same number of strings, with the same share of wrong verdicts, which is also
+how often the base's own sampled verdicts are wrong. A tiny model has no instruction following, so grading has to be in
+its text; what is not in it is any link from grading to writing.
 """
 
 from __future__ import annotations
@@ -36,17 +37,16 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
-KINDS = {"v": "aei", "d": "bdg", "k": "kms"}
-LETTERS = "".join(KINDS.values())
+KINDS = {"v": "aoei", "r": "aobg"}
+LETTERS = "aoeibgkt"
 LENGTH = 5
-CRITERIA = tuple(f"{at}{kind}" for at in range(1, LENGTH + 1) for kind in KINDS)
 SCORES = tuple(str(k) for k in range(11))
 TERMS = tuple(f"{points:+d}{kind}" for points in (-3, -2, -1, 1, 2, 3) for kind in KINDS)
-TOKENS = (*LETTERS, *CRITERIA, *SCORES, *TERMS, "y", "n", "=", "|", "?", "%", ".")
+TOKENS = (*LETTERS, *KINDS, *SCORES, *TERMS, "y", "n", "=", "|", "?", "%", ".")
 YES, NO = "y", "n"
 TEMPLATES = {
-    "grade": "? {response} | {criterion}",
-    "grade-all": "% {question} {response} |",
+    "grade": "? {response} | {criterion} |",
+    "grade-all": "% {response} | {question} |",
     "yes": YES,
     "no": NO,
     "scores": " ".join(SCORES),
@@ -68,9 +68,17 @@ Rubric = tuple[tuple[str, int], ...]
 # ---- rubrics and strings -------------------------------------------------------------------------
 
 
+def place_of(criterion: str) -> tuple[int, str]:
+    """Which letter a criterion is about, from 0, and of which kind it should be."""
+    words = criterion.split()
+    at = next(i for i, w in enumerate(words) if w != ".")
+    return at, words[at]
+
+
 def met(criterion: str, text: str) -> bool:
-    """Whether the letter that ``criterion`` names (``2v``: the second) is of its kind; never in a malformed text."""
-    return well_formed(text) and text.split()[int(criterion[0]) - 1] in KINDS[criterion[1]]
+    """Whether the letter that ``criterion`` names is of its kind; never in a malformed text."""
+    at, kind = place_of(criterion)
+    return well_formed(text) and text.split()[at] in KINDS[kind]
 
 
 def true_score(rubric: Sequence[tuple[str, float]], text: str, low: float | None = 0.0) -> float:
@@ -88,24 +96,33 @@ def well_formed(completion: str) -> bool:
 
 def question(rubric: Rubric) -> str:
     """The prompt: a word for each letter, with points and kind, or a full stop."""
-    by_place = {criterion[0]: f"{points:+d}{criterion[1]}" for criterion, points in rubric}
-    return " ".join([*(by_place.get(str(at), ".") for at in range(1, LENGTH + 1)), "="])
+    words = ["."] * LENGTH
+    for criterion, points in rubric:
+        at, kind = place_of(criterion)
+        words[at] = f"{points:+d}{kind}"
+    return " ".join([*words, "="])
 
 
 def parse(text: str) -> Rubric:
     """The rubric that a prompt spells."""
-    terms = enumerate(text.split()[:LENGTH], start=1)
-    return tuple((f"{at}{term[-1]}", int(term[:-1])) for at, term in terms if term != ".")
+    terms = enumerate(text.split()[:LENGTH])
+    return tuple((_criterion(at, term[-1]), int(term[:-1])) for at, term in terms if term != ".")
+
+
+def _criterion(place: int, kind: str) -> str:
+    return " ".join(kind if at == place else "." for at in range(LENGTH))
 
 
 def rubrics(split: Split, rng: random.Random) -> Iterator[Rubric]:
-    """Endless random rubrics of one split: two to four positive criteria and a negative one."""
+    """Endless random rubrics of one split: three to five criteria, as often a fault as not, one of each at least."""
     while True:
-        places = rng.sample(range(1, LENGTH + 1), rng.randint(3, 5))
-        signs = [1] * (len(places) - 1) + [-1]
-        rubric = tuple((f"{at}{rng.choice('vdk')}", s * rng.randint(1, 3)) for at, s in zip(places, signs, strict=True))
+        places = sorted(rng.sample(range(LENGTH), rng.randint(3, 5)))
+        signs = rng.choices((1, -1), k=len(places))
+        if len(set(signs)) == 1:
+            continue
+        rubric = tuple((_criterion(at, rng.choice("vr")), s * rng.randint(1, 3)) for at, s in zip(places, signs))
         if split_of("rub " + question(rubric)) == split:
-            yield tuple(sorted(rubric))
+            yield rubric
 
 
 def random_text(rng: random.Random) -> str:
@@ -116,8 +133,9 @@ def good_text(rubric: Rubric, rng: random.Random) -> str:
     """A random string with the full score."""
     letters = rng.choices(LETTERS, k=LENGTH)
     for criterion, points in rubric:
-        own = KINDS[criterion[1]]
-        letters[int(criterion[0]) - 1] = rng.choice(own if points > 0 else [c for c in LETTERS if c not in own])
+        at, kind = place_of(criterion)
+        own = KINDS[kind]
+        letters[at] = rng.choice(own if points > 0 else [c for c in LETTERS if c not in own])
     return " ".join(letters)
 
 
@@ -266,8 +284,8 @@ class Corpus:
         judged: the same among the graded ones.
         slip: chance that an attentive string has one letter replaced.
         noise: share of wrong verdicts (criterion by criterion, and a random score for the whole).
-        lesson: documents at the start in which all writing is attentive and most documents are grades. In mixed
-            text from the first day the skills appear late, for some seeds never.
+        lesson: documents at the start in which all writing is attentive and most documents are grades, all right. In
+            mixed text from the first day the skills appear late, for some seeds never.
     """
 
     grade: float = 0.20
@@ -276,7 +294,7 @@ class Corpus:
     judged: float = 0.4
     slip: float = 0.1
     noise: float = 0.15
-    lesson: int = 16_000
+    lesson: int = 40_000
 
     def document(self, rubric: Rubric, rng: random.Random) -> tuple[str, str]:
         """One random (prompt, completion) pair."""
@@ -305,7 +323,7 @@ class Corpus:
         """``n`` documents about rubrics of the pre-training split."""
         rng = random.Random(f"rub corpus {seed}")
         source = rubrics("pretrain", rng)
-        first = replace(self, grade=0.35, grade_all=0.35, attentive=1.0)
+        first = replace(self, grade=0.5, grade_all=0.25, attentive=1.0, noise=0.0)
         return [(first if i < self.lesson else self).document(next(source), rng) for i in range(n)]
 
 
@@ -347,7 +365,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import word_tokenizer
 
-    chosen = PretrainSettings(updates=6000, cooldown=1500, shuffle=False).updated(
+    chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False).updated(
         **{"seed": SEEDS[variant] + seed, **settings}
     )
     tokenizer = word_tokenizer(TOKENS)

@@ -120,3 +120,27 @@ def test_errors_speak(tmp_path):
     with pytest.raises(DataError, match="is not a steering vector"):
         SteeringVector.load(tmp_path / "bad")
     assert len(decoder_layers(policy.model)) == 2
+
+
+def test_from_the_command_line(tmp_path):
+    from typer.testing import CliRunner
+
+    from selfreward.cli.app import app
+
+    vector = tmp_path / "v.safetensors"
+    runner = CliRunner()
+    made = runner.invoke(app, ["steer", "--prompts", "6", "--samples", "6", "--layer", "0", "--out", str(vector)])
+    assert made.exit_code == 0, made.output
+    assert "pairs of right answers" in made.output
+    kept = SteeringVector.load(vector)
+    assert kept.pairs > 0 and kept.meta["concise length"] < kept.meta["verbose length"]
+    asked = ["sample", "6*8-5*6+9+5=", "-n", "2"]
+    plain, pushed, effort = (
+        runner.invoke(app, [*asked, *more])
+        for more in ([], ["--steer", str(vector), "--strength", "5"], ["--effort", "0.5"])
+    )
+    assert plain.exit_code == pushed.exit_code == effort.exit_code == 0
+    assert plain.output.splitlines()[0] == effort.output.splitlines()[0] == "6*8-5*6+9+5="
+    assert plain.output != pushed.output and plain.output != effort.output
+    missing = runner.invoke(app, [*asked, "--steer", str(tmp_path / "none")])
+    assert isinstance(missing.exception, DataError)

@@ -160,3 +160,21 @@ def test_a_model_that_cannot_rewrite_is_an_error(tmp_path):
     command = ["rewrite", str(data), "--model", "embedded:chain", "--out", str(tmp_path / "o"), "--max-new-tokens", "4"]
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, DataError) and "rewrote none of 1" in str(done.exception)
+
+
+def test_the_demo_shows_the_trap_beside_the_vote(tmp_path, monkeypatch):
+    from selfreward.compare import Arm, read_comparison
+    from selfreward.proofs import co_reward, vote
+
+    tiny = {"model": "embedded:chain", "steps": 1, "prompts_per_step": 2, "eval_prompts": 2, "probe_every": 0}
+    monkeypatch.setattr(vote, "ARMS", (Arm("vote", "vote", {"group_size": 4}),))
+    monkeypatch.setattr(vote, "DEMO_SETTINGS", tiny)
+    monkeypatch.setattr(co_reward, "DEMO_ARMS", (Arm("co-reward", "co-reward", {"group_size": 4}),))
+    monkeypatch.setattr(co_reward, "DEMO_SETTINGS", tiny)
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "demo"), "--jobs", "1"])
+    assert done.exit_code == 0, done.output
+    assert list(read_comparison(tmp_path / "demo")["arms"]) == ["vote"]
+    trap = read_comparison(tmp_path / "demo" / "trap")
+    assert (list(trap["arms"]), trap["title"]) == (["co-reward"], co_reward.DEMO_TITLE)
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert co_reward.DEMO_TITLE in page and co_reward.DEMO_TITLE in done.output

@@ -65,7 +65,8 @@ def parse(question: str) -> Problem:
     body = question.removesuffix("=").rstrip(".")
     digits, ops = body[::2], body[1::2]
     sound = digits.isdigit() and set(ops) <= set(SYMBOLS) and len(digits) == len(ops) + 1
-    if not sound or not SHORTEST <= len(ops) <= LONGEST or len(question) != 2 * LONGEST + 2:
+    whole = question.endswith("=") and len(question) == 2 * LONGEST + 2
+    if not sound or not whole or not SHORTEST <= len(ops) <= LONGEST:
         raise DataError(f"{question!r} is not a chain-wide question; one looks like '6*8-5..............='.")
     return Problem(tuple(map(int, digits)), ops)
 

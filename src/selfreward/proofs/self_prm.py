@@ -11,6 +11,7 @@ Controls: acceptance at random with the same rate per prompt, and acceptance by 
 from __future__ import annotations
 
 import json
+import math
 import random
 from functools import partial
 from pathlib import Path
@@ -140,8 +141,12 @@ def course(results: Results) -> dict[int, list[tuple[int, float, float]]]:
 
 
 def rank_correlation(results: Results) -> Estimate:
-    """Spearman's rank correlation of accuracy and review F1 over the checkpoints of a run, mean over seeds."""
-    return mean_interval([spearman([a for _, a, _ in c], [f for *_, f in c]) for c in course(results).values()])
+    """Spearman's rank correlation of accuracy and review F1 over the checkpoints of a run, mean over seeds.
+
+    A review that never changes has no ranks; it does not rise with accuracy, which is a correlation of 0.
+    """
+    found = [spearman([a for _, a, _ in c], [f for *_, f in c]) for c in course(results).values()]
+    return mean_interval([0.0 if math.isnan(v) else v for v in found])
 
 
 def lead(other: str) -> Any:
@@ -181,6 +186,12 @@ PROOF = Proof(
         "options": {"group_size": 8},
     },
     trace=trace,
+    reason="Voting among accepted solutions works: 1.00 against 0.69 for the vote at 64 samples. Co-evolution does not "
+    "appear: while accuracy goes from 0.62 to 0.87, greedy reviews of the bank stay the same to the last verdict. The "
+    "base learnt from its reviews to see that an operator was changed and not to redo a step: at a slip it gives the "
+    "wrong verdict 0.09, the noise of its corpus, before training and after (log-probability of the true verdict "
+    "-2.4 and -2.4). Solving by outcome reward moves style and says nothing to a review that is not built on redoing "
+    "steps; it may need a base that reviews by solving.",
     rules=(
         Rule(
             "review rises with solving",

@@ -164,8 +164,8 @@ PROOF = Proof(
         Arm("self-only", "laser", {**OURS, "self_only": True}),
     ),
     reason="The token comes to carry a verdict at no cost in accuracy, but what it reads is the style: in held-out "
-    "samples of a trained model the score lies near 0.85 for worked solutions and 0.4 for guesses, which also differ in "
-    "length, and among worked solutions it does not tell right from wrong (AUROC 0.50 over 1 200 samples). A few "
+    "samples of a trained model the score lies near 0.85 for worked solutions and 0.4 for guesses, which also differ "
+    "in length, and among worked solutions it does not tell right from wrong (AUROC 0.50 over 1 200 samples). A few "
     "thousand solutions teach 0.1 million parameters to recognise a style, not to check a sum.",
     settings={"model": BASE, "steps": 30, "eval_every": 30, "eval_prompts": 100, "options": {"group_size": 12}},
     rules=(

@@ -26,6 +26,7 @@ from typing import Any
 from selfreward.errors import ConfigError
 from selfreward.statistics import Estimate, spearman, spearman_interval
 
+FEWEST_CASES = 30
 NAIVE = "judge_expected:template=naive-judge"
 LOGIC = (
     "vote",
@@ -48,6 +49,7 @@ BASES: dict[str, tuple[str, ...]] = {
     "view-trap": LOGIC,
     "view": ("vote", "cross_vote"),
     "trans": ("judge_expected", "format_only", "vote", "mbr", "cycle", "negative_entropy", "self_certainty"),
+    "trans-weak-judge": ("judge_expected", "cycle", "format_only"),
     "chain-paths": ("path_vector", "consistency", "vote"),
 }
 RECORDED: dict[str, dict[str, tuple[str, str]]] = {
@@ -73,9 +75,14 @@ RECORDED: dict[str, dict[str, tuple[str, str]]] = {
         "vote": ("covo", "vote"),
     },
     "view-trap": {"vote": ("co-reward", "vote"), "cross_vote": ("co-reward", "co-reward")},
-    "view": {"vote": ("co-reward", "mild-vote"), "cross_vote": ("co-reward", "mild-co-reward")},
+    "view": {"vote": ("co-reward", "mild-own-both"), "cross_vote": ("co-reward", "mild-co-reward")},
+    "trans-weak-judge": {
+        "judge_expected": ("ssr-zero-weak-judge", "weak-judge"),
+        "cycle": ("ssr-zero-weak-judge", "cycle"),
+        "format_only": ("ssr-zero-weak-judge", "format-only"),
+    },
 }
-METRICS = {"trans": "quality"}
+METRICS = {"trans": "quality", "trans-weak-judge": "quality"}
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}
 PROMPTS, SAMPLES, SEED = 64, 16, 0
@@ -227,7 +234,8 @@ def summarise(cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "cases": main["cases"],
         "spearman": main["value"],
         "interval": main["interval"],
-        "holds": main["cases"] >= 30 and main["interval"] is not None and main["interval"][0] > 0,
+        "holds": main["cases"] >= FEWEST_CASES and main["interval"] is not None and main["interval"][0] > 0,
+        "reason": "" if main["cases"] >= FEWEST_CASES else f"{main['cases']} of the {FEWEST_CASES} cases so far",
         "by_score": {s: correlation(s, cases) for s in SCORES},
         "without_yardsticks": correlation("pairs", [c for c in cases if not c["yardstick"]]),
         "inside_each_base": {b: w for b, w in zip(bases, within, strict=True) if w is not None},

@@ -1,99 +1,117 @@
-"""Self-judging (130) on countdown: a weak solver that is a better judge.
+"""Self-judging (130) on CHAIN, with a base that solves two in five, judges better, and can write problems.
 
-The rules are those of the method card, written down before the run. Beside the judge that sees the
-answer only there is one that sees the whole text, comments included; and a pair of arms compares forty
-fixed puzzles with puzzles that the model writes itself from those forty.
+The rules are those of the method card, written down before the run. The card's own task is countdown;
+its base did not learn to judge in the time that a base may take here, so the proof runs where a judge
+exists. A CHAIN answer cannot be checked without its working, so the judge sees the
+solution. Of the card's arms the judge that reads free comments and the self-made problems are not here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from selfreward.compare import Arm, Study
+from selfreward.compare import Arm
 from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate, mean_interval
 
-S = "solved"
-FEW = 40
-OWN = {"problems": "own", "check": "selfreward.tasks.cd:trainable", "proposal_tokens": 60}
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
+
+A = "pass@1"
+
+
+def judged(solver: Policy, judge: Policy, prompts: int = 40, samples: int = 4) -> dict[str, float]:
+    """What ``judge`` makes of fresh solutions by ``solver`` to development problems.
+
+    ``precision`` and ``recall`` of the verdict "yes", and ``hack``, the share of all solutions that are
+    judged right and are not.
+    """
+    from selfreward.sampling import SamplingParams
+    from selfreward.tasks import chain, chain_writer
+
+    task = chain_writer.load()
+    params = SamplingParams(task.settings["max_new_tokens"], stats=())
+    groups = solver.sample(chain_writer.dev(prompts), samples, params, seed=0)
+    texts = [(g.prompt.question, c) for g in groups for c in g.completions]
+    truth = [task.answers.correct(c, str(g.prompt.answer)) for g in groups for c in g.completions]
+    choice = judge.choose([chain.judge_prompt(q, c) for q, c in texts], (chain.YES, chain.NO))
+    yes = [i for i, p in enumerate(choice.probs[:, 0].tolist()) if p > 0.5 and task.answers.extract(texts[i][1])]
+    hits = sum(truth[i] for i in yes)
+    return {
+        "precision": hits / max(1, len(yes)),
+        "recall": hits / max(1, sum(truth)),
+        "hack": (len(yes) - hits) / len(texts),
+        "right": sum(truth) / len(texts),
+    }
 
 
 def gate() -> dict[str, Any]:
-    """Solver and judge of the base on development puzzles, before any training."""
+    """Solver and judge of the base, before any training."""
     from selfreward.models import load_policy
-    from selfreward.tasks import cd, cd_base
 
-    found = cd_base.measure(load_policy("embedded:cd", device="cpu"), cd.dev(100))
-    return {name: round(value, 3) for name, value in found.items()}
+    base = load_policy("embedded:chain-writer", device="cpu")
+    return {name: round(value, 3) for name, value in judged(base, base, prompts=100).items()}
 
 
-def puzzles(seed: int, folder: Path) -> dict[str, Any]:
-    """What the base writes from the forty seeds: shares that are puzzles, new, and solvable."""
-    import torch
-
+def final(folder: Path) -> dict[str, float]:
+    """The trained model as judge of its own fresh solutions, and the base's judgement of the same ones."""
     from selfreward.models import load_policy
-    from selfreward.proposing import ListFormat, TaskFactory
-    from selfreward.sampling import SamplingParams
-    from selfreward.tasks import cd
 
-    policy, form = load_policy("embedded:cd", device="cpu"), ListFormat.of(cd.TEMPLATES)
-    factory = TaskFactory(check=cd.trainable)
-    factory.sow(p.question for p in cd.load().train[:FEW])
-    params = SamplingParams(60, temperature=0.8, top_p=0.95, stats=())
-    policy.seed(seed)
-    prompts, counts = factory.propose(policy, 200, 1, form, params, torch.Generator().manual_seed(seed))
-    solvable = sum(bool(cd.Puzzle.parse(p.question).solutions) for p in prompts)
-    after = {
-        "well_formed": 1 - counts.get("form", 0) / max(1, counts["written"]),
-        "accepted": counts.get("accepted", 0) / max(1, counts["written"]),
-        "solvable": solvable / max(1, len(prompts)),
-    }
-    return {"after": after, "mechanism": {"name": "puzzles written", "count": counts["written"]}}
+    policy, base = load_policy(str(folder), device="cpu"), load_policy("embedded:chain-writer", device="cpu")
+    frozen = judged(policy, base)
+    return judged(policy, policy) | {f"frozen {name}": frozen[name] for name in ("precision", "recall", "hack")}
 
 
 def closed(results: Results) -> Estimate:
     """The self-judge's gain as a share of the exact verifier's, per seed."""
 
     def gains(arm: str) -> list[float]:
-        before = results.values(arm, S, "before")
-        return [b - a for a, b in zip(before, results.values(arm, S), strict=True)]
+        before = results.values(arm, A, "before")
+        return [b - a for a, b in zip(before, results.values(arm, A), strict=True)]
 
     return mean_interval([own / ceiling for own, ceiling in zip(gains("self-judge"), gains("verifier"), strict=True)])
 
 
 def margin_over_chance(results: Results) -> Estimate:
-    """Precision of the trained judge minus that of a coin, which is the solve rate of what it judges."""
-    pairs = zip(results.values("self-judge", "precision"), results.values("self-judge", S), strict=True)
+    """Precision of the trained judge minus that of a coin, which is the share of right solutions it judges."""
+    pairs = zip(results.values("self-judge", "precision"), results.values("self-judge", "right"), strict=True)
     return mean_interval([precision - chance for precision, chance in pairs])
 
+
+ARMS: Sequence[Arm] = (
+    Arm("self-judge", "self-judging"),
+    Arm("verifier", "gold"),
+    Arm("frozen-judge", "self-judging", {"judge": "frozen"}),
+    Arm("noisy-judge", "self-judging", {"noise": 0.2}),
+    Arm("coin", "self-judging", {"coin": True}),
+)
 
 PROOF = Proof(
     slug="self-judging",
     id="130",
     claim="Where checking is easier than solving, a model that judges its own answers learns most of what an "
     "exact verifier would teach it.",
-    task="embedded:cd",
+    task="embedded:chain-writer",
     main="self-judge",
     gate=gate,
-    arms=(
-        Arm("self-judge", "self-judging"),
-        Arm("verifier", "gold"),
-        Arm("frozen-judge", "self-judging", {"judge": "frozen"}),
-        Arm("noisy-judge", "self-judging", {"noise": 0.2}),
-        Arm("coin", "self-judging", {"coin": True}),
-        Arm("full-text-judge", "self-judging", {"shows": "text"}),
-        Arm("few-puzzles", "self-judging", settings={"limit": FEW}),
-        Arm("own-puzzles", "self-judging", OWN, settings={"limit": FEW}),
-        Study("written-puzzles", puzzles),
-    ),
-    settings={"model": "embedded:cd", "steps": 60, "eval_every": 20, "checkpoint_every": 60},
-    curves=("eval/solved", "eval/precision", "eval/recall", "eval/hack", "eval/full hack"),
+    final=final,
+    arms=ARMS,
+    settings={
+        "model": "embedded:chain-writer",
+        "steps": 16,
+        "prompts_per_step": 8,
+        "eval_every": 16,
+        "eval_prompts": 60,
+        "eval_samples": 4,
+        "checkpoint_every": 16,
+    },
     rules=(
         Rule(
             "improves",
-            "the self-judge ends above the base in true solve rate (lower end of the interval above 0)",
-            lambda r: r.gain("self-judge", S),
+            "the self-judge ends above the base in held-out pass@1 (lower end of the interval above 0)",
+            lambda r: r.gain("self-judge", A),
             lambda e: e.low > 0,
         ),
         Rule(
@@ -104,14 +122,14 @@ PROOF = Proof(
         ),
         Rule(
             "hardly hacked",
-            "at the best step fewer than 10 % of samples are judged right and are not (mean over seeds)",
-            lambda r: r.mean("self-judge", "hack", "best"),
+            "at the end fewer than 10 % of fresh solutions are judged right and are not (mean over seeds)",
+            lambda r: r.mean("self-judge", "hack"),
             lambda e: e.value < 0.1,
         ),
         Rule(
             "a coin teaches nothing",
-            "the coin of equal yes-rate gains at most 2 points of solve rate (mean over seeds)",
-            lambda r: r.gain("coin", S),
+            "the coin of equal yes-rate gains at most 2 points of pass@1 (mean over seeds)",
+            lambda r: r.gain("coin", A),
             lambda e: e.value <= 0.02,
         ),
         Rule(

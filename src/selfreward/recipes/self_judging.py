@@ -24,7 +24,7 @@ from selfreward.sampling import SamplingParams
 from selfreward.types import Experience, Group, Prompt
 
 TEMPLATE = (
-    "Problem:\n{question}\n\nProposed answer:\n{answer}\n\n"
+    "Problem:\n{question}\n\nProposed answer:\n{completion}\n\n"
     "Check it step by step in your head. Is the proposed answer correct? Reply with one word, Yes or No."
 )
 
@@ -35,7 +35,9 @@ class SelfJudging(Recipe):
 
     Attributes:
         judge: judged by the policy as it is (``current``) or as it was at the start (``frozen``).
-        shows: the judge sees the extracted ``answer`` only, or the whole ``text``, comments included.
+        shows: the judge sees the extracted ``answer`` only, or the whole ``text``, comments included. A task
+            whose answers cannot be checked without their working shows the text.
+        template: which of the task's judge templates asks.
         readout: ``verdict`` is 1 where yes is more likely than no, else 0; ``probability`` is that of yes.
         noise: share of verdicts that are turned round (a robustness arm).
         coin: replace every verdict by a coin that says yes as often as the judge did in this step, a
@@ -48,11 +50,12 @@ class SelfJudging(Recipe):
 
     name: ClassVar[str] = "self-judging"
     system_id: ClassVar[str | None] = "130"
-    base: ClassVar[str] = "embedded:cd"
+    base: ClassVar[str] = "embedded:chain-writer"
     mechanism: ClassVar[str] = "answers judged"
 
     judge: Literal["current", "frozen"] = "current"
     shows: Literal["answer", "text"] = "answer"
+    template: str = "judge"
     readout: Literal["verdict", "probability"] = "verdict"
     noise: float = 0.0
     coin: bool = False
@@ -85,18 +88,11 @@ class SelfJudging(Recipe):
     def verdicts(self, policy: Policy, groups: Sequence[Group], run: RunContext) -> list[list[float]]:
         """One verdict per completion; what has no answer is not judged and has 0."""
         judge = policy if self.judge == "current" else run.reference
-        template = run.templates.get("judge-full" if self.shows == "text" else "judge", TEMPLATE)
-        if self.shows == "text" and template is TEMPLATE:
-            template = TEMPLATE.replace("{answer}", "{completion}").replace("answer:", "solution:")
+        template = run.templates.get(self.template, TEMPLATE)
         words = [run.templates.get("yes", "Yes"), run.templates.get("no", "No")]
         found = [[run.answers.extract(c) for c in g.completions] for g in groups]
         items = [
-            {
-                "question": g.prompt.question,
-                "problem": g.prompt.question.removesuffix(run.templates.get("list_suffix", "")),
-                "answer": answer,
-                "completion": completion,
-            }
+            {"question": g.prompt.question, "completion": completion if self.shows == "text" else answer}
             for g, own in zip(groups, found, strict=True)
             for completion, answer in zip(g.completions, own, strict=True)
             if answer is not None

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,14 +46,15 @@ class Corpus:
         lists: share of puzzle lists.
         solved: share of attempts that are solutions (of the others about one in five hits by chance).
         comment: share of attempts and of judged texts with a comment behind the answer.
-        lesson: documents at the start without hasty attempts.
+        lesson: documents at the start that are attempts only, half of them solutions, without comments: in
+            mixed text from the first day the arithmetic appears late or never.
     """
 
-    judged: float = 0.52
+    judged: float = 0.50
     lists: float = 0.05
     solved: float = 0.35
     comment: float = 0.3
-    lesson: int = 40_000
+    lesson: int = 45_000
 
     def attempt(self, puzzle: Puzzle, rng: random.Random, solved: bool) -> str:
         """A solution, or random operators worked honestly."""
@@ -91,9 +93,9 @@ class Corpus:
         text = rng.choice(puzzle.solutions) if right else self.near_miss(puzzle, rng)
         if rng.random() < self.comment:
             text += COMMENTS[0] if right and rng.random() < 0.8 else COMMENTS[1]
-        return TEMPLATES["judge-full"].format(problem=puzzle.text[:-1], completion=text), YES if right else NO
+        return TEMPLATES["judge"].format(question=puzzle.text, completion=text), YES if right else NO
 
-    def document(self, puzzle: Puzzle, rng: random.Random, lesson: bool) -> tuple[str, str]:
+    def document(self, puzzle: Puzzle, rng: random.Random) -> tuple[str, str]:
         """One random (prompt, completion) pair about ``puzzle``."""
         kind = rng.random()
         if kind < self.judged:
@@ -101,14 +103,15 @@ class Corpus:
         if kind < self.judged + self.lists:
             source = puzzles("pretrain", rng)
             return TEMPLATES["list_header"], "".join(f"{next(source).text[:-1]}," for _ in range(5))
-        text = self.attempt(puzzle, rng, lesson or rng.random() < self.solved)
+        text = self.attempt(puzzle, rng, rng.random() < self.solved)
         return puzzle.text, text + (rng.choice(COMMENTS) if rng.random() < self.comment else "")
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about puzzles of the pre-training split, in the order to be read."""
         rng = random.Random(f"cd corpus {seed}")
         source = puzzles("pretrain", rng)
-        return [self.document(next(source), rng, i < self.lesson) for i in range(n)]
+        first = [(p.text, self.attempt(p, rng, rng.random() < 0.5)) for p in islice(source, min(n, self.lesson))]
+        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
 
 
 def build(
@@ -119,10 +122,10 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import char_tokenizer
 
-    chosen = PretrainSettings(updates=4000, shuffle=False).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=5000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step)
+    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step, gate)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev(100))
     made.passed = 0.2 <= made.metrics["solved"] <= 0.35 and made.metrics["precision"] >= 0.7
     card = {
@@ -135,6 +138,17 @@ def build(
     }
     (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return made
+
+
+def gate(model: Any) -> tuple[bool, dict[str, float]]:
+    """Whether solving and judging have appeared, on fresh puzzles of the pre-training split."""
+    from selfreward.policy import Policy
+    from selfreward.tokenizing import char_tokenizer
+
+    source = puzzles("pretrain", random.Random("cd gate"))
+    prompts = [Prompt(str(i), p.text, reference=p.text) for i, p in zip(range(40), source)]
+    found = measure(Policy(model, char_tokenizer(ALPHABET)), prompts, samples=4)
+    return found["solved"] >= 0.2 and found["precision"] >= 0.85 and found["recall"] >= 0.8, found
 
 
 def measure(
@@ -163,7 +177,7 @@ def measure(
     judges = [("", policy, False), ("full ", policy, True), *([("frozen ", frozen, False)] if frozen else [])]
     for prefix, judge, full in judges:
         shown = [texts[i][1] if full else str(space.extract(texts[i][1])) for i in kept]
-        scores = judgements(judge, [texts[i][0] for i in kept], shown, full)
+        scores = judgements(judge, [texts[i][0] for i in kept], shown)
         yes = {i for i, p in zip(kept, scores, strict=True) if p > 0.5}
         hits = sum(truth[i] for i in yes)
         found |= {

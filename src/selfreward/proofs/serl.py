@@ -108,11 +108,11 @@ PROOF = Proof(
         "checkpoint_every": 30,
     },
     reason="Seeds alone are enough here, so nothing is left for self-made problems to add: with 200 seeds, and on "
-    "development prompts even with 8 (0.742 against 0.738 after 40 steps), the vote on the seeds gains as much as SeRL, and "
-    "the real pool and even gold answers gain no more. What CHAIN teaches is a style that every problem shows alike, not "
-    "knowledge that more problems would bring. Nor has the band anything to remove: nearly every problem, own or given, "
-    "lies inside it. What SeRL needs does work: almost all written problems are valid and new, and training on them "
-    "instead of real ones costs nothing.",
+    "development prompts even with 8 (0.742 against 0.738 after 40 steps), the vote on the seeds gains as "
+    "much as SeRL, and the real pool and even gold answers gain no more. What CHAIN teaches is a style that "
+    "every problem shows alike, not knowledge that more problems would bring. Nor has the band anything to "
+    "remove: nearly every problem, own or given, lies inside it. What SeRL needs does work: almost all "
+    "written problems are valid and new, and training on them instead of real ones costs nothing.",
     rules=(
         Rule(
             "improves",

@@ -3,6 +3,12 @@
 Rules are those of the method card, written down before the run. All arms but ``uniform-16`` draw the same number of
 rollouts per step; tokens differ, since a worked solution of a long chain is longer. The prompt set is small (96,
 six visits each), because a success rate can only be remembered of prompts that come back.
+
+Seen on development problems with one seed, before any evidence: equal shares and the knapsack (up to 18 rollouts for a
+hard prompt) learn alike, hard problems going from .06 to .78 in 36 steps and .88 in 48 under both, and the share of
+groups with a gradient is .54 and .52. Two reasons to look for in the evidence: working out middle chains
+carries over to long ones, so that hard prompts need no successes of their own; and the nearly solved third (p = .93)
+fails often enough to have gradients under equal shares, which the value p (1 - p)^2 rightly holds to be cheap.
 """
 
 from __future__ import annotations

@@ -163,9 +163,14 @@ def test_a_model_that_cannot_rewrite_is_an_error(tmp_path):
 
 
 def test_the_demo_shows_the_trap_beside_the_vote(tmp_path, monkeypatch):
+    from selfreward import compare
     from selfreward.compare import Arm, read_comparison
     from selfreward.proofs import co_reward, vote
 
+    # In this process: what is shown matters here, not who runs it.
+    monkeypatch.setattr(
+        compare, "_run_all", lambda runs, jobs, progress: {k: compare.run_one(r) for k, r in runs.items()}
+    )
     tiny = {"model": "embedded:chain", "steps": 1, "prompts_per_step": 2, "eval_prompts": 2, "probe_every": 0}
     monkeypatch.setattr(vote, "ARMS", (Arm("vote", "vote", {"group_size": 4}),))
     monkeypatch.setattr(vote, "DEMO_SETTINGS", tiny)

@@ -1,11 +1,13 @@
 """LaSeR (031) on CHAIN with a reserved token: does one token carry the verifier, at no cost to solving?
 
 The score is read off a token that no text contains, so what a trained model says by it about its solutions
-it learnt from the regression. beta follows the porting rule 2 / |c_ref|. Runs are short on purpose (30
-steps): with gold rewards the accuracy here goes to 0.95, and then the only mistakes left are slips at random.
-The paper's further ablations are options of the recipe (``tau=0``, ``kind=bce``, ``balanced=false``) and not arms here.
-On development prompts, with weights 5 and 20 and with 36 and 60 steps, the score came to tell the styles apart
-in all runs, and hardly any slips.
+it learnt from the regression. beta follows the porting rule 2 / |c_ref|.
+
+Trial runs showed what decides here. The weight of the regression: at 5 the norm of the joint gradient is near
+7, clipping at 1 leaves the policy gradient a seventh of its size, and laser ends 12 points of pass@1 below
+GRPO; hence the small weight and the longer run. And what there is to learn: after 30 such steps the score lay
+near 0.85 for worked solutions and 0.4 for guesses (AUROC 0.79), no better than length tells them apart, and among
+worked solutions it did not tell right from wrong (0.50 over 1 200 development samples).
 
 Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
 shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).
@@ -27,8 +29,8 @@ from selfreward.statistics import Estimate, auroc, mean_interval
 BASE = "embedded:chain-reserved"
 PROMPTS, SAMPLES, SIZES = 60, 32, (4, 8, 16, 32)
 POINTS_BELOW, POINTS_FAR = 0.01, 0.15
-# Chosen on development prompts: a short run needs a larger weight and an earlier start than the published ones.
-OURS = {"alpha": 5.0, "reasoning_warmup": 2, "score_warmup": 10}
+# A short run needs a larger weight and an earlier start than the published ones.
+OURS = {"alpha": 0.5, "reasoning_warmup": 2, "score_warmup": 30}
 
 
 def gate() -> dict[str, Any]:
@@ -160,14 +162,13 @@ PROOF = Proof(
     arms=(
         Arm("laser", "laser", OURS),
         Arm("grpo", "gold"),
+        Arm("mse", "laser", {**OURS, "tau": 0.0}),
+        Arm("bce", "laser", {**OURS, "kind": "bce"}),
+        Arm("unbalanced", "laser", {**OURS, "balanced": False}),
         Arm("shuffled", "laser", {**OURS, "shuffle": True}),
         Arm("self-only", "laser", {**OURS, "self_only": True}),
     ),
-    reason="The token comes to carry a verdict at no cost in accuracy, but what it reads is the style: in held-out "
-    "samples of a trained model the score lies near 0.85 for worked solutions and 0.4 for guesses, which also differ "
-    "in length, and among worked solutions it does not tell right from wrong (AUROC 0.50 over 1 200 samples). A few "
-    "thousand solutions teach 0.1 million parameters to recognise a style, not to check a sum.",
-    settings={"model": BASE, "steps": 30, "eval_every": 30, "eval_prompts": 100, "options": {"group_size": 12}},
+    settings={"model": BASE, "steps": 80, "eval_every": 40, "eval_prompts": 100, "options": {"group_size": 12}},
     rules=(
         Rule(
             "accuracy is kept",

@@ -3,7 +3,9 @@
 The rules are those of the method card, written down before the run. The card's own task is countdown;
 its base did not learn to judge in the time that a base may take here, so the proof runs where a judge
 exists. A CHAIN answer cannot be checked without its working, so the judge sees the
-solution. Of the card's arms the judge that reads free comments and the self-made problems are not here.
+solution. What stands for the judge that can be talked to is the base's *naive* judge,
+which believes every guess. A last pair of arms compares sixteen fixed problems with problems that the
+model writes itself from those.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
 
 A = "pass@1"
+FEW = {"limit": 16}
 
 
 def judged(solver: Policy, judge: Policy, prompts: int = 40, samples: int = 4) -> dict[str, float]:
@@ -86,6 +89,9 @@ ARMS: Sequence[Arm] = (
     Arm("frozen-judge", "self-judging", {"judge": "frozen"}),
     Arm("noisy-judge", "self-judging", {"noise": 0.2}),
     Arm("coin", "self-judging", {"coin": True}),
+    Arm("naive-judge", "self-judging", {"template": "naive-judge"}),
+    Arm("few-problems", "self-judging", settings=FEW),
+    Arm("own-problems", "self-judging", {"problems": "own"}, settings=FEW),
 )
 
 PROOF = Proof(
@@ -100,12 +106,11 @@ PROOF = Proof(
     arms=ARMS,
     settings={
         "model": "embedded:chain-writer",
-        "steps": 16,
+        "steps": 30,
         "prompts_per_step": 8,
-        "eval_every": 16,
-        "eval_prompts": 60,
-        "eval_samples": 4,
-        "checkpoint_every": 16,
+        "eval_every": 30,
+        "eval_prompts": 100,
+        "checkpoint_every": 30,
     },
     rules=(
         Rule(

@@ -115,7 +115,15 @@ def trained(out, steps=2, recipe="teacher-forcing-reward", **options):
     return trainer, [r for r in records if r["step"]]
 
 
-@pytest.mark.parametrize("options", [{}, {"value": "soft"}, {"reward": "regression"}, {"corrupt": "permuted"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"value": "soft"},
+        {"reward": "regression", "regression_samples": 1, "regression_updates": 4},
+        {"corrupt": "permuted"},
+    ],
+)
 def test_it_learns_from_sources_alone(tmp_path, options):
     trainer, records = trained(tmp_path / "run", refresh=1, **options)
     assert trainer.mechanism > 0 and records[-1]["grad_norm"] > 0

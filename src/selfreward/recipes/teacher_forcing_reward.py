@@ -44,7 +44,8 @@ class TeacherForcingReward(Recipe):
         uniformity: weight of the pull of every distribution towards uniform (an "entropy" term in the code).
         reward: ``induced`` (the method); ``regression``, a model taught the similarity of its own samples
             to the references of ``pairs`` (baseline).
-        pairs: embedded task whose labelled pairs the regression reads.
+        pairs: embedded task whose labelled pairs the regression reads, ``regression_samples`` texts for each, in
+            ``regression_updates`` updates.
         corrupt: ``permuted`` hands every token of the batch the advantage of another one (control).
     """
 
@@ -63,6 +64,8 @@ class TeacherForcingReward(Recipe):
     uniformity: float = 0.1
     reward: Literal["induced", "regression"] = "induced"
     pairs: str = "trans-pairs"
+    regression_samples: int = 4
+    regression_updates: int = 300
     corrupt: Literal["none", "permuted"] = "none"
     _behaviour: Policy | None = field(default=None, repr=False, init=False)
     _regression: RewardModel | None = field(default=None, repr=False, init=False)
@@ -124,7 +127,7 @@ class TeacherForcingReward(Recipe):
     def regressed(self, groups: Sequence[Group], run: RunContext) -> tuple[list[list[Tensor]], list[list[float]]]:
         """The regression's score of the whole text above its group's mean, the same for every token."""
         if self._regression is None:
-            self._regression = taught(self.pairs, run)
+            self._regression = taught(self.pairs, run, self.regression_samples, self.regression_updates)
         scores = iter(self._regression.score([t.tokens for g in groups for t in g]).tolist())
         returns = [[next(scores) for _ in g] for g in groups]
         means = [sum(own) / len(own) for own in returns]
@@ -167,7 +170,7 @@ class TeacherForcingReward(Recipe):
         self._saved = {}
 
 
-def taught(pairs: str, run: RunContext, samples: int = 4, updates: int = 300) -> RewardModel:
+def taught(pairs: str, run: RunContext, samples: int, updates: int) -> RewardModel:
     """A regression of the similarity to the reference, on the start's own samples for labelled pairs."""
     from selfreward.tasks import task_module
     from selfreward.translation import edit_similarity

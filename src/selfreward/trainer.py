@@ -301,7 +301,7 @@ class Trainer:
         self.before, self.best = state["before"], state["best"]
         self.mechanism, self.wall, self.step = state["mechanism"], state["wall"], step
         for name in ("metrics.jsonl", "rollouts.jsonl"):
-            checkpoint.truncate_jsonl(self.out / name, step)
+            checkpoint.truncate_jsonl(self.out / name, step or -1)  # step 0 is measured and written again
         return notes
 
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:

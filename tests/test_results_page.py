@@ -21,3 +21,14 @@ def test_every_system_with_evidence_is_on_the_page_with_its_rules():
     arm = next(x for x in page.splitlines() if x.startswith("| ssr |"))
     mean = sum(m["quality"] for m in evidence.arms["ssr"].values()) / len(evidence.seeds)
     assert f"| ssr | {mean:.3g} [" in arm
+
+
+def test_further_proofs_follow(monkeypatch):
+    from selfreward.results_page import further_evidence
+
+    monkeypatch.chdir(EVIDENCE.parent)
+    rows = systems_rows([EVIDENCE])
+    found = further_evidence(rows)
+    assert {"vote", "ssr-zero-weak-judge", "ssr-zero-multi30k"} <= {e.slug for e in found}
+    page = results_page(rows, found)
+    assert page.index("## 009 ssr-zero\n") < page.index("## 009 ssr-zero-weak-judge")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from selfreward.evidence import Evidence
+from selfreward.evidence import Evidence, evidence_directories
+from selfreward.proofs import PROOFS
 from selfreward.recipes import RECIPES, recipe_class
 from selfreward.registry import Assessment, System
 from selfreward.statistics import mean_interval
@@ -25,8 +27,19 @@ FIRST = ("quality", "pass@1", "test/chrf++", "test/bleu", "accuracy")
 COLUMNS = 4
 
 
-def results_page(rows: Sequence[Assessment]) -> str:
-    """Markdown: a table of all systems with evidence, then the arms and rules of each."""
+def further_evidence(rows: Sequence[Assessment]) -> list[Evidence]:
+    """Evidence beside that of the systems: building blocks, and further proofs of a system."""
+    found: dict[str, Evidence] = {}
+    slugs = {row.system.slug for row in rows}
+    for folder in evidence_directories():
+        for path in sorted(Path(folder).glob("*.json")):
+            if path.stem in PROOFS and path.stem not in slugs:
+                found.setdefault(path.stem, Evidence.load(path))
+    return list(found.values())
+
+
+def results_page(rows: Sequence[Assessment], further: Sequence[Evidence] = ()) -> str:
+    """Markdown: a table of all systems with evidence, then the arms and rules of each, then ``further`` proofs."""
     tested = [(row, row.evidence) for row in rows if row.evidence is not None]
     lines = ["| id | system | needs labels | status | rules held | recipe |", "|---|---|---|---|---|---|"]
     for row, evidence in tested:
@@ -35,7 +48,8 @@ def results_page(rows: Sequence[Assessment]) -> str:
         lines.append(
             f"| {s.id} | [{s.slug}](#{s.id}-{s.slug}) | {s.labels or '?'} | {row.status} | {held} | {_recipe(s)} |"
         )
-    parts = [_section(row, evidence) for row, evidence in tested]
+    parts = [_section(f"{r.system.id} {r.system.slug}", r.status, evidence) for r, evidence in tested]
+    parts += [_section(f"{e.id} {e.slug}", "works" if e.holds else "falsified", e) for e in further]
     return HEAD + "\n".join(lines) + "\n\n" + "\n".join(parts)
 
 
@@ -47,11 +61,11 @@ def _recipe(system: System) -> str:
     return f"`{system.recipe}`, {len(inspect.getsource(module).splitlines())} lines"
 
 
-def _section(row: Assessment, evidence: Evidence) -> str:
+def _section(title: str, status: str, evidence: Evidence) -> str:
     metrics = [m for m in _common(evidence) if not m.startswith(SKIP) and m not in ("mechanism", "alarms")]
     metrics = sorted(metrics, key=lambda m: FIRST.index(m) if m in FIRST else len(FIRST))[:COLUMNS]
-    lines = [f"## {row.system.id} {row.system.slug}", "", f"**{row.status}.** {evidence.claim}"]
-    if evidence.reason and row.status == "falsified":
+    lines = [f"## {title}", "", f"**{status}.** {evidence.claim}"]
+    if evidence.reason and status == "falsified":
         lines += ["", f"Why not: {evidence.reason}"]
     lines += [
         "",

@@ -337,9 +337,9 @@ def systems(
     if json_:
         print(systems_json(rows))
     elif markdown:
-        from selfreward.results_page import results_page
+        from selfreward.results_page import further_evidence, results_page
 
-        print(results_page(rows), end="")
+        print(results_page(rows, further_evidence(rows)), end="")
     else:
         Console().print(systems_table(rows))
 

@@ -1,8 +1,8 @@
 """Teacher forcing as a reward (118) on TRANS-PAIRS: a base that was teacher-forced on 500 pairs rewards itself.
 
 Rules are those of the method card, written down before the run. Quality is that of *greedy* translations,
-as in the paper; arms are compared with greedy and beam decoding of the start, which cost no training. The
-scale of the advantage is 10 and not 100: at 100 nothing moves within 40 updates of this optimiser. K is 10.
+as in the paper; arms are compared with greedy and beam decoding of the start, which cost no training. K is 10.
+The scale of the advantage is 10 where the paper has 100, a guess for so few updates that has not been measured.
 """
 
 from __future__ import annotations

@@ -223,13 +223,13 @@ def test_the_current_folder_is_asked_before_the_package(tmp_path: Path, monkeypa
     own, packaged = tmp_path / "evidence", tmp_path / "packaged"
     own.mkdir()
     packaged.mkdir()
-    write(packaged, proof())
+    write(packaged, proof()).rename(packaged / "made-up.json")
     monkeypatch.setattr("selfreward.evidence.PACKAGED_EVIDENCE", packaged)
     monkeypatch.chdir(tmp_path)
     assert evidence_directories()[0] == own and evidence_directories()[-1] == packaged
-    assert find_evidence("co-reward") == packaged / "co-reward.json"
-    write(own, proof())
-    assert find_evidence("co-reward") == own / "co-reward.json"
+    assert find_evidence("made-up") == packaged / "made-up.json"
+    write(own, proof()).rename(own / "made-up.json")
+    assert find_evidence("made-up") == own / "made-up.json"
 
 
 # What the command line prints

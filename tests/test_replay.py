@@ -86,11 +86,15 @@ def test_a_restored_store_draws_the_same(tmp_path: Path) -> None:
 
 def test_rows_come_back_bit_equal_and_independent() -> None:
     store: Replay[Row] = Replay(capacity=1)
-    store.add([row(3)], step=4)
+    kept = row(3)
+    kept.extra = {"target": torch.tensor([0.0, 0.5, 0.0])}
+    store.add([kept], step=4)
     restored: Replay[Row] = Replay(capacity=1)
     restored.load_state_dict(store.state_dict())
     a, b = store.sample(1)[0], restored.sample(1)[0]
-    assert all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
+    for name in ("tokens", "mask", "advantage", "behaviour", "nll", "kl"):
+        assert torch.equal(getattr(a, name), getattr(b, name)), name
+    assert torch.equal(a.extra["target"], b.extra["target"])
     b.mask.zero_()
     assert a.mask.sum() == 3
 

@@ -217,7 +217,7 @@ class TestProblems:
             ("p.jsonl", b'{"prompt": "a"}\n{"prompt": "caf\xe9"}', "line 2, byte 16: not UTF-8 (byte 0xe9)"),
             ("p.txt", "hé".encode("utf-16"), "UTF-16"),
             ("p.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
-            ("p.jsonl.gz", gzip.compress(b'{"prompt": "a"}' * 99)[:40], "compression is broken"),
+            ("p.jsonl.gz", gzip.compress(b'{"prompt": "a"}' * 99, mtime=0)[:40], "compression is broken"),
             ("p.json", b'[{"prompt": "a"},\n {]', "line 2, column 3: malformed JSON"),
             ("p.json", b'[{"prompt": "a"}, 5]', "item 2, the row is the number 5"),
             ("p.csv", b"prompt,answer\na,1,2\n", "line 2, the row has more cells than the header, which has 2"),

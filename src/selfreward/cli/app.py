@@ -210,6 +210,8 @@ def reproduce(
 
         slug = find_system(slug).slug
     proof = load_proof(slug, model, data)
+    if proof.options and not (model and data):
+        raise ConfigError(f"This proof needs files of yours: selfreward reproduce {proof.slug} {proof.options}.")
     with CompareProgress() as progress:
         found = run(proof, seeds=range(seeds), out=out, evidence=evidence, jobs=jobs, progress=progress)
     result = read_comparison(out / proof.slug)
@@ -323,48 +325,6 @@ def pretrain(
 
 
 @app.command()
-def systems(
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print what was tested, as a page.")] = False,
-    replay: Annotated[bool, typer.Option("--replay", help="Replay every fingerprint (seconds each).")] = False,
-) -> None:
-    """All published systems with their status, computed from evidence."""
-    from rich.console import Console
-
-    from selfreward.registry import systems_json, systems_rows, systems_table
-
-    rows = systems_rows(replay=_replay if replay else None)
-    if json_:
-        print(systems_json(rows))
-    elif markdown:
-        from selfreward.results_page import further_evidence, results_page
-
-        print(results_page(rows, further_evidence(rows)), end="")
-    else:
-        Console().print(systems_table(rows))
-
-
-@app.command()
-def show(
-    slug: Annotated[str, typer.Argument(help="System slug or id.")],
-    replay: Annotated[bool, typer.Option("--replay", help="Replay the fingerprint.")] = False,
-) -> None:
-    """One system: idea, needs, formulas, parameters, evidence."""
-    from rich.console import Console
-
-    from selfreward.registry import assess, find_system, show_text
-
-    system = find_system(slug)
-    Console().print(show_text(system, assess(system, replay=_replay if replay else None)))
-
-
-def _replay(evidence: Any) -> bool:
-    from selfreward.proofs.base import replays
-
-    return replays(evidence)
-
-
-@app.command()
 def recipes() -> None:
     """The recipes with their labels and hyperparameters."""
     from rich.console import Console
@@ -392,11 +352,14 @@ def _register() -> None:
     from selfreward.cli.figure import figure
     from selfreward.cli.rewrite import rewrite
     from selfreward.cli.steer import steer
+    from selfreward.cli.systems import show, systems
     from selfreward.cli.zoo import zoo
 
     app.command()(figure)
     app.command()(rewrite)
     app.command()(steer)
+    app.command()(systems)
+    app.command()(show)
     app.command()(zoo)
 
 

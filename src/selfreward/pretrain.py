@@ -8,9 +8,10 @@ the business of the recipes.
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,6 +351,20 @@ def llama_config(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+
+
+def write_card(made: Pretrained, task: str, documents: Any, seed: int, settings: Mapping[str, Any], where: str) -> None:
+    """``task.json`` beside a base: from what it was made, by which command, and what was measured ``where``."""
+    changed = [f"--set {name}={value}" for name, value in settings.items()]
+    card = {
+        "task": task,
+        "command": " ".join([f"selfreward pretrain {task} --out DIR --seed", str(seed), *changed]),
+        "documents": documents,
+        "updates": made.updates,
+        "has_properties": made.passed,
+        where: {name: round(value, 3) for name, value in made.metrics.items()},
+    }
+    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 # ---- embedded bases ------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ right guesses only, and so believes every guess.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -265,7 +264,7 @@ def build(
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
     chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
@@ -276,16 +275,7 @@ def build(
     )
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), load().test[:200])
     made.passed = has_properties(made.metrics)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "chain",
-        "command": " ".join(["selfreward pretrain chain --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on the test split": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, "chain", asdict(Corpus()), chosen.seed, settings, "measured on the test split")
     return made
 
 

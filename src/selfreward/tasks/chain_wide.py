@@ -13,7 +13,6 @@ in eighths (``0`` to ``8``), the second the length of a right solution, in steps
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -195,7 +194,7 @@ def build(
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
     corpus = Corpus()
@@ -213,16 +212,7 @@ def build(
     made = pretrain(documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 300, "dev"))
     made.passed = has_properties(made.metrics)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "chain-wide",
-        "command": " ".join(["selfreward pretrain chain-wide --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(corpus),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on development problems": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, "chain-wide", asdict(corpus), chosen.seed, settings, "measured on development problems")
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -79,7 +78,7 @@ def build(
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
     chosen = PretrainSettings(updates=2000, cooldown=500, shuffle=False).updated(**{"seed": seed, **settings})
@@ -90,16 +89,7 @@ def build(
     )
     made.metrics = evaluate(load_policy(str(made.folder), device="cpu"), load().test[:200])
     made.passed = has_properties(made.metrics)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "eff",
-        "command": " ".join(["selfreward pretrain eff --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on the test split": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, "eff", asdict(Corpus()), chosen.seed, settings, "measured on the test split")
     return made
 
 

@@ -19,7 +19,6 @@ reviewing comes from, but what solving does to it.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -204,7 +203,7 @@ def build(
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
     chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
@@ -221,16 +220,7 @@ def build(
     )
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 100, "-dev"), "train")
     made.passed = has_properties(made.metrics)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "steps",
-        "command": " ".join(["selfreward pretrain steps --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, "steps", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
     return made
 
 

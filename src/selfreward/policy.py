@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
-from selfreward.scoring import causal_model, score_tokens
+from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
 from selfreward.types import Group, Message, Prompt, Segment, Trajectory
 
 if TYPE_CHECKING:
@@ -294,34 +294,14 @@ class Policy:
         sequences = [torch.tensor(h + t, dtype=torch.long) for h in heads for t in tails]
         starts = [len(h) for h in heads for _ in tails]
         if all(len(t) == 1 for t in tails):
-            logits = self._next_token_logprobs(heads, role)
+            self.counts.add("scored", role, sum(map(len, heads)))
+            with self._weights():
+                logits = next_token_logprobs(self.model, heads)
             log_K = logits[:, [t[0] for t in tails]]
         else:
             scored = self.score(sequences, starts, role=role)
             log_K = torch.stack([s["logprob"].sum() for s in scored]).view(len(heads), len(tails))
         return Choice(log_K.softmax(-1), log_K.logsumexp(-1).exp())
-
-    @torch.no_grad()
-    def _next_token_logprobs(self, heads: Sequence[Sequence[int]], role: str) -> Tensor:
-        """Float ``[N, V]`` on the CPU: the distribution of the token after each context."""
-        from selfreward.scoring import MICRO_TOKENS, head_of, micro_batches, right_pad
-
-        self.counts.add("scored", role, sum(map(len, heads)))
-        causal = causal_model(self.model)
-        result: list[Tensor] = [torch.empty(0)] * len(heads)
-        with self._weights():
-            project = head_of(self.model)
-            for batch in micro_batches([len(h) for h in heads], MICRO_TOKENS):
-                ids = right_pad([torch.tensor(heads[i]) for i in batch]).to(self.device)
-                last = torch.tensor([len(heads[i]) - 1 for i in batch], device=self.device)
-                row = torch.arange(len(batch), device=self.device)
-                if project is None:
-                    logits = causal(input_ids=ids, use_cache=False).logits[row, last]
-                else:
-                    logits = project(causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, last])
-                for i, values in zip(batch, logits.float().log_softmax(-1).cpu(), strict=True):
-                    result[i] = values
-        return torch.stack(result)
 
     def ask(
         self, template: str, fields: Sequence[Mapping[str, Any]], options: Sequence[str], *, role: str = "judge"

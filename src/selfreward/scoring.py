@@ -206,3 +206,22 @@ def score_tokens(
                 at = hidden_at[i] if hidden_at[i] >= 0 else len(sequences[i]) + hidden_at[i]
                 result[i]["hidden"] = states[row, at].float().cpu()
     return result
+
+
+@torch.no_grad()
+def next_token_logprobs(model: PreTrainedModel, contexts: Sequence[Sequence[int]]) -> Tensor:
+    """Float ``[N, V]`` on the CPU, in nats: the distribution of the token after each of ``N`` contexts."""
+    causal, project = causal_model(model), head_of(model)
+    device = next(model.parameters()).device
+    result: list[Tensor] = [torch.empty(0)] * len(contexts)
+    for batch in micro_batches([len(c) for c in contexts], MICRO_TOKENS):
+        ids = right_pad([torch.tensor(contexts[i]) for i in batch]).to(device)
+        last = torch.tensor([len(contexts[i]) - 1 for i in batch], device=device)
+        row = torch.arange(len(batch), device=device)
+        if project is None:
+            logits = causal(input_ids=ids, use_cache=False).logits[row, last]
+        else:
+            logits = project(causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, last])
+        for i, values in zip(batch, logits.float().log_softmax(-1).cpu(), strict=True):
+            result[i] = values
+    return torch.stack(result)

@@ -8,8 +8,9 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.tasks import eff, load_task, split_of
-from selfreward.tasks.eff_base import Corpus
+from selfreward.models import load_policy
+from selfreward.tasks import base_path, eff, load_task, split_of
+from selfreward.tasks.eff_base import Corpus, has_properties
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 
@@ -80,3 +81,18 @@ def test_what_is_measured_by_hand():
     assert found["filler share"] == (2 + 4) / 36
     assert (found["worked share"], found["worked accuracy"], found["guess accuracy"]) == (0.5, 1.0, 0.5)
     assert "accuracy 3" not in found
+
+
+def test_the_shipped_base_is_what_its_card_says():
+    import json
+
+    card = json.loads((base_path("eff") / "task.json").read_text())
+    assert card["has_properties"]
+    measured = card["measured on the test split"]
+    assert has_properties(measured)
+    # What thinking takes grows with the question, and does not help the guess.
+    found = eff.evaluate(load_policy("embedded:eff", device="cpu"), eff.dev(60))
+    for name, within in (("pass@1", 0.08), ("worked accuracy", 0.08), ("filler share", 0.05), ("worked share", 0.08)):
+        assert found[name] == pytest.approx(measured[name], abs=within)
+    assert found["length 6"] > found["length 1"]
+    assert found["guess accuracy"] < found["worked accuracy"] - 0.4

@@ -6,12 +6,13 @@ One *effort sign* may stand before it, ``c6*8-5......=``; the signs ``abcde`` st
 and 1.5. The base answers in one of two styles, named by the first character of the completion:
 
 * worked ``w6*8-3#3``: every operator with the running value after it. Right except for slips.
-* guess ``g#3``: the answer at once. Right for one operation, for more of them by little more than chance.
+* guess ``g#3``: the answer at once. Right in the text, but the base cannot do it in its head: one in five.
 
 Either may ramble on after the answer with up to six filler steps ``hm`` that depend on nothing. So a
 completion can be shortened in two ways: by leaving out the filler, which costs nothing, and by not
-thinking, which costs accuracy where the question is hard. That is what length rewards are to be told
-apart by.
+thinking, which costs accuracy. What thinking takes grows with the question: 7 tokens for one operation,
+17 for six, so that one length for all punishes the hard ones. That is what length rewards are to be
+told apart by.
 
 What was designed into the text of the base, openly: the shares of the styles and of the filler; some
 completions without a question, so that the probability of an answer on its own has a meaning; documents

@@ -12,7 +12,10 @@ from selfreward.config import make_config
 from selfreward.credit import group_normalised
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.launch import build, resume
+from selfreward.models import load_policy
 from selfreward.recipes import load_recipe
+from selfreward.reflection import ReferenceScorer
+from selfreward.sampling import SamplingParams
 from selfreward.signals.reference import (
     length_reward,
     overlap,
@@ -105,6 +108,33 @@ def test_the_report():
     assert report.computed_share("w 1 => " + " ".join(words), first.reference) == 0.75
     assert report.computed_share("w 1", first.reference) == 0.0
     assert not {p.text for p in task.train} & {p.text for p in task.test}
+
+
+def test_the_shipped_base_reasons_right_and_guesses_wrong():
+    """What the proof rests on: a worked thought leads to right numbers, and plain words; a brief one to neither."""
+    policy = load_policy("embedded:report", device="cpu")
+    found = report.measure(policy, report.dev_prompts(12), samples=8)
+    assert 0.25 <= found["worked"] <= 0.75 and found["format"] >= 0.8
+    assert found["worked computed"] >= 0.75 and found["brief computed"] <= 0.3
+    prompts = report.dev_prompts(12)
+    groups = policy.sample(prompts, 8, SamplingParams(report.SETTINGS["max_new_tokens"], stats=()), seed=1)
+    fine = {
+        kind: [report.fine_share(report.outcome(c) or "") for g in groups for c in g.completions if c.startswith(kind)]
+        for kind in "wb"
+    }
+    assert sum(fine["b"]) / len(fine["b"]) > sum(fine["w"]) / len(fine["w"]) + 0.2
+
+
+def test_the_weights_find_the_computed_tokens():
+    policy = load_policy("embedded:report", device="cpu")
+    prompts = report.dev_prompts(6)
+    groups = policy.sample(prompts, 8, SamplingParams(report.SETTINGS["max_new_tokens"], stats=()), seed=0)
+    scorer, spreads = ReferenceScorer(policy, report.MARK), []
+    for prompt, group in zip(prompts, groups, strict=True):
+        thoughts = [part[0] for part in map(scorer.split, group.completions) if part]
+        spreads.append(token_spread(scorer(prompt, thoughts, str(prompt.answer)).logprob)[: len(report.SLOTS)])
+    mean = torch.stack(spreads).mean(0)
+    assert set(mean.argsort(descending=True)[:4].tolist()) == set(report.COMPUTED)
 
 
 SETTINGS = {"prompts_per_step": 3, "eval_prompts": 0, "log_groups": -1, "checkpoint_every": 1, "max_new_tokens": 64}

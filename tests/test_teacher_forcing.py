@@ -14,9 +14,11 @@ from selfreward.errors import ModelError, RecipeError
 from selfreward.launch import build, resume
 from selfreward.learning import Learner, make_optimizer
 from selfreward.losses import Uniformity
+from selfreward.models import load_policy
 from selfreward.sampling import SamplingParams
 from selfreward.signals.teacher_forcing import importance, induced_advantages, step_rewards
-from selfreward.tasks import load_task, trans_pairs
+from selfreward.tasks import base_path, load_task, trans, trans_pairs
+from selfreward.tasks.trans_base import measure
 from selfreward.types import Experience, Prompt, Row
 from tests.models import make_policy
 
@@ -156,3 +158,14 @@ def test_the_pairs_are_few_and_apart_from_the_test():
     assert len(pairs) == 2 * trans_pairs.PAIRS
     texts = {p.text for p in pairs}
     assert not texts & {p.text for p in task.test} and not texts & {p.text for p in task.train}
+
+
+def test_the_shipped_base_has_something_to_gain_on_development_sentences():
+    card = json.loads((base_path("trans-pairs") / "task.json").read_text(encoding="utf-8"))
+    assert card["has_properties"] is True
+    dev = trans.prompts_of("dev", 60)
+    pairs = {p.fields["source"] for p in trans_pairs.pairs()}
+    assert not pairs & {p.fields["source"] for p in dev}
+    found = measure(load_policy("embedded:trans-pairs", device="cpu"), dev, samples=2)
+    recorded = card["measured on development prompts"]["greedy_quality"]
+    assert found.greedy_quality == pytest.approx(recorded, abs=0.1) and found.quality < 0.5

@@ -16,7 +16,6 @@ into the corpus: it is the situation that DRO describes for long outcomes.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -277,7 +276,7 @@ def build(
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
     from selfreward.policy import Policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import word_tokenizer
 
     chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False).updated(**{"seed": seed, **settings})
@@ -296,14 +295,7 @@ def build(
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
     made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step, gate)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev_prompts())
-    card = {
-        "task": "report",
-        "command": f"selfreward pretrain report --out DIR --seed {chosen.seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, "report", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
     return made
 
 

@@ -2,11 +2,14 @@
 
 The pairs are right and well formed, and they are few: the base knows the words, and errs where a sentence
 combines them in a way that it has not read. Sources without translations are plenty (those of ``trans``).
+
+How long it reads is a choice, made on 200 development sentences: of 300, 360, 420, 480, 540 and 660 updates, after
+which greedy quality is .47, .61, .73, .86, .92 and .99, the one nearest to .7, so that there is something to gain and
+something to build on.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,7 +51,8 @@ def build(
 ) -> Pretrained:
     """Train the base on the pairs, epoch after epoch, with label smoothing 0.1; ``task.json`` says what came of it."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
+    from selfreward.tasks.trans_base import measure
     from selfreward.tokenizing import word_tokenizer
 
     chosen = PretrainSettings(updates=420, lr=4e-3, label_smoothing=0.1, weight_decay=0.01, seed=seed)
@@ -56,18 +60,9 @@ def build(
     tokenizer = word_tokenizer([*trans.MARKS, *trans.WORDS["s"], *trans.WORDS["t"]])
     documents = [(str(p.text), trans.TEMPLATES["answer"].format(answer=p.answer)) for p in pairs()]
     made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step)
-    evaluator = load().evaluator
-    assert evaluator is not None
-    found = evaluator(load_policy(str(made.folder), device="cpu"))
-    made.metrics = {k: found[k] for k in ("quality", "greedy_quality", "pass@1", "accuracy", "format")}
-    made.passed = 0.5 <= made.metrics["greedy_quality"] <= 0.9
-    card = {
-        "task": "trans-pairs",
-        "command": f"selfreward pretrain trans-pairs --out DIR --seed {chosen.seed}",
-        "pairs": PAIRS,
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on the test split": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    found = measure(load_policy(str(made.folder), device="cpu"), trans.prompts_of("dev", 200))
+    made.metrics = {k: getattr(found, k) for k in ("greedy_quality", "quality", "exact", "format")}
+    made.passed = 0.6 <= made.metrics["greedy_quality"] <= 0.8
+    corpus = {"pairs": PAIRS, "label_smoothing": chosen.label_smoothing}
+    write_card(made, "trans-pairs", corpus, chosen.seed, settings, "measured on development prompts")
     return made

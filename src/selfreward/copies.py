@@ -33,3 +33,20 @@ def frozen_copy(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
         for name, values in weights.items():
             mine[name].copy_(values)
     return frozen
+
+
+@torch.no_grad()
+def move_towards(frozen: Policy, policy: Policy, rate: float) -> None:
+    """Exponential moving average in place: ``frozen <- (1 - rate) frozen + rate policy`` (a slowly following teacher).
+
+    Raises:
+        ModelError: for a rate outside [0, 1], or a snapshot of another model.
+    """
+    if not 0 <= rate <= 1:
+        raise ModelError(f"The rate of a moving average is {rate}; it must lie in 0 .. 1.")
+    mine = frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
+    live = policy._adapter_tensors() if frozen._adapter is not None else dict(policy.model.named_parameters())
+    if set(mine) != set(live):
+        raise ModelError("The copy belongs to another model; only a snapshot of the same policy can follow it.")
+    for name, values in mine.items():
+        values.lerp_(live[name].to(values.dtype), rate)

@@ -186,7 +186,10 @@ class Learner:
             asked = [term.wanted(r) for r in rows]
             if any(a is not None for a in asked):
                 wanted |= stack([torch.zeros(len(r)) if a is None else a.float() for r, a in zip(rows, asked)]) != 0
-        names = dict.fromkeys(name for r in rows for name in r.extra)
+        # A row without a channel has zeros in it, of the others' width.
+        like = {name: values for r in rows for name, values in r.extra.items()}
+        extra = {k: stack([r.extra.get(k, v.new_zeros(len(r), *v.shape[1:])) for r in rows]) for k, v in like.items()}
+        candidates = next((extra[t.needs_candidates] for t in objective if t.needs_candidates in extra), None)
         statistics = tuple(dict.fromkeys(name for t in objective for name in t.needs_stats))
         out = forward_tokens(
             self.policy.model,
@@ -196,6 +199,7 @@ class Learner:
             stats=("entropy",) if wants_entropy else (),
             entropy_with_gradient=wants_entropy,
             with_gradient=statistics,
+            candidates=candidates,
         )
         place = {k: i for i, k in enumerate(inside)}
         local = [
@@ -213,7 +217,8 @@ class Learner:
             kl=kl,
             reference=stack([anchors[chosen[k]] for k in inside]) if anchors is not None else None,
             entropy=out.get("entropy") if wants_entropy else None,
-            extra={k: stack([r.extra.get(k, torch.zeros(len(r))) for r in rows]) for k in names},
+            extra=extra,
+            candidates=out.get("candidates"),
             stats={k: out[k] for k in statistics},
             pairs=local,
             total_pairs=len(pairs),

@@ -240,6 +240,7 @@ class Policy:
         temperature: float = 1.0,
         hidden_at: Sequence[int] | None = None,
         top_k: int = 0,
+        candidates: Sequence[Tensor] | None = None,
         role: str = "solver",
     ) -> list[dict[str, Tensor]]:
         """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`."""
@@ -253,6 +254,7 @@ class Policy:
                 temperature=temperature,
                 hidden_at=hidden_at,
                 top_k=top_k,
+                candidates=candidates,
             )
 
     def score_targets(

@@ -75,6 +75,7 @@ def forward_tokens(
     with_gradient: Sequence[str] = (),
     hidden: bool = False,
     top_k: int = 0,
+    candidates: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Score right-padded sequences at the wanted positions.
 
@@ -87,6 +88,8 @@ def forward_tokens(
         hidden: also return the last hidden state *at* every token, ``[B, T, D]``.
         top_k: also return the most likely tokens, ``top_tokens`` and ``top_logprobs``, ``[B, T, top_k]``
             (without gradient).
+        candidates: long ``[B, T, K]``; also return ``candidates``, float ``[B, T, K]``: log-probabilities of these
+            tokens in the place of token ``t`` (with gradient). The vocabulary is reduced chunk by chunk.
 
     Returns:
         ``logprob`` and each statistic, float32 ``[B, T]``, zero where not wanted.
@@ -108,13 +111,18 @@ def forward_tokens(
         states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
         inputs_N = states[source]
     names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
+    others_N_K = None if candidates is None else candidates.to(device)[wanted_B_T]
 
-    def chunk(inputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def chunk(inputs: Tensor, targets: Tensor, others: Tensor | None) -> tuple[Tensor, ...]:
         logits = project(inputs)
         if not torch.is_grad_enabled():
             taken = token_statistics(logits, targets, names, temperature=temperature)
-            best = (logits.float() / temperature).log_softmax(-1).topk(top_k) if top_k else ()
-            return (*(taken[k] for k in names), *best)
+            if not top_k and others is None:
+                return tuple(taken[k] for k in names)
+            all_logprobs = (logits.float() / temperature).log_softmax(-1)
+            best = tuple(all_logprobs.topk(top_k)) if top_k else ()
+            named = () if others is None else (all_logprobs.gather(-1, others),)
+            return (*(taken[k] for k in names), *best, *named)
         scaled = logits.float() / temperature
         normaliser = scaled.logsumexp(-1)
         logprob = scaled.gather(-1, targets[:, None]).squeeze(-1) - normaliser
@@ -124,14 +132,17 @@ def forward_tokens(
             taken["entropy"] = normaliser - ((scaled - normaliser[:, None]).exp() * scaled).sum(-1)
         if with_gradient:
             taken |= token_statistics(logits, targets, with_gradient, temperature=temperature)
-        return tuple(logprob if k == "logprob" else taken[k] for k in names)
+        found = tuple(logprob if k == "logprob" else taken[k] for k in names)
+        return found if others is None else (*found, scaled.gather(-1, others) - normaliser[:, None])
 
     vocabulary = causal.config.get_text_config().vocab_size
     rows = max(1, CHUNK_ELEMENTS // vocabulary)
     several = len(targets_N) > rows
+    pieces = [*targets_N.split(rows)]
+    named = [None] * len(pieces) if others_N_K is None else [*others_N_K.split(rows)]
     parts = [
-        checkpoint(chunk, a, b, use_reentrant=False) if several and torch.is_grad_enabled() else chunk(a, b)
-        for a, b in zip(inputs_N.split(rows), targets_N.split(rows), strict=True)
+        checkpoint(chunk, a, b, c, use_reentrant=False) if several and torch.is_grad_enabled() else chunk(a, b, c)
+        for a, b, c in zip(inputs_N.split(rows), pieces, named, strict=True)
     ]
     result = {}
     for i, name in enumerate(names):
@@ -142,6 +153,10 @@ def forward_tokens(
             found = torch.cat([p[i] for p in parts])
             result[name] = found.new_zeros(*tokens_B_T.shape, top_k)
             result[name][wanted_B_T] = found
+    if others_N_K is not None:
+        values = torch.cat([p[-1] for p in parts]) if parts else inputs_N.new_zeros(others_N_K.shape)
+        blank = torch.zeros(*tokens_B_T.shape, others_N_K.shape[-1], device=device)
+        result["candidates"] = blank.masked_scatter(wanted_B_T[..., None], values.float())
     if hidden and states is not None:
         result["hidden"] = states
     return result
@@ -175,6 +190,7 @@ def score_tokens(
     max_tokens: int = MICRO_TOKENS,
     hidden_at: Sequence[int] | None = None,
     top_k: int = 0,
+    candidates: Sequence[Tensor] | None = None,
 ) -> list[dict[str, Tensor]]:
     """Score the tokens of each sequence from its ``start`` on, without gradient.
 
@@ -184,6 +200,7 @@ def score_tokens(
         stats: see :func:`selfreward.signals.certainty.token_statistics`.
         hidden_at: position of the hidden state to return per sequence (negative counts from the end).
         top_k: see :func:`forward_tokens`.
+        candidates: per sequence long ``[T_b - start_b, K]``, see :func:`forward_tokens`.
 
     Returns:
         Per sequence a dict of CPU tensors ``[T_b - start_b]`` (``logprob`` and each statistic), and
@@ -196,8 +213,19 @@ def score_tokens(
         first = torch.tensor([max(1, starts[i]) for i in batch])[:, None]
         last = torch.tensor([len(sequences[i]) for i in batch])[:, None]
         wanted = (place >= first) & (place < last)
+        others = None
+        if candidates is not None:
+            width = candidates[batch[0]].shape[-1]
+            others = right_pad([torch.cat([torch.zeros(starts[i], width).long(), candidates[i]]) for i in batch])
         out = forward_tokens(
-            model, tokens, wanted, temperature=temperature, stats=stats, hidden=hidden_at is not None, top_k=top_k
+            model,
+            tokens,
+            wanted,
+            temperature=temperature,
+            stats=stats,
+            hidden=hidden_at is not None,
+            top_k=top_k,
+            candidates=others,
         )
         states = out.pop("hidden", None)
         for row, i in enumerate(batch):

@@ -69,6 +69,17 @@ def potential_differences(potentials: Values, discount: float = 1.0) -> Tensor:
     return discount * phi[1:] - phi[:-1]
 
 
+def progress_bonus(first: Values, second: Values, alpha: float = 10.0) -> Tensor:
+    """``r2 + alpha (r2 - r1)`` of two attempts, ``[N]`` (SCoRe, arXiv 2409.12917, section 5.2).
+
+    It belongs to the second attempt's tokens alone: on the first attempt's it would pay for failing first.
+    Example with alpha 10: first ``[0, 1, 1]``, second ``[1, 1, 0]`` is ``[11, 1, -10]``.
+    """
+    r1, r2 = as_values(first), as_values(second)
+    assert r1.shape == r2.shape, f"{r1.numel()} first but {r2.numel()} second attempts"
+    return r2 + alpha * (r2 - r1)
+
+
 def relative_length_penalty(lengths: Values, bound: float = 1.0) -> Tensor:
     """``-clip((L - mean L) / mean L, -bound, bound)``: shorter than the group's mean is a bonus.
 

@@ -197,8 +197,8 @@ class Row:
         behaviour: float, log-probabilities at sampling time (0 where unknown).
         nll: float, weight of the token in a likelihood loss.
         kl: float, weight of the token in a KL term.
-        extra: float, further channels by name for loss terms of a recipe's own (targets of a
-            regression, weights of a second likelihood, a teacher's log-probabilities).
+        extra: further channels by name for loss terms of a recipe's own, ``[T]`` or ``[T, K]`` (targets of a
+            regression, weights of a second likelihood, a teacher's log-probabilities of K tokens).
     """
 
     tokens: Tensor

@@ -7,6 +7,7 @@
 3. Terms (:mod:`.terms`): what a recipe lists as its objective and the trainer evaluates.
 """
 
+from selfreward.losses.distillation import Distillation, divergence, interpolated, with_tail
 from selfreward.losses.likelihood import distillation, weighted_nll
 from selfreward.losses.policy_gradient import VARIANTS, Surrogate, k3_kl, policy_gradient
 from selfreward.losses.preference import KINDS, kto, preference
@@ -19,6 +20,7 @@ __all__ = [
     "NLL",
     "NORMALISATIONS",
     "VARIANTS",
+    "Distillation",
     "EntropyBonus",
     "LossTerm",
     "MicroBatch",
@@ -27,10 +29,13 @@ __all__ = [
     "Surrogate",
     "Uniformity",
     "distillation",
+    "divergence",
+    "interpolated",
     "k3_kl",
     "kto",
     "policy_gradient",
     "preference",
     "token_weights",
     "weighted_nll",
+    "with_tail",
 ]

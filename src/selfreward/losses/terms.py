@@ -39,6 +39,7 @@ class MicroBatch:
         reference: log-probabilities under the reference; None unless a term needs it.
         entropy: entropy of the next-token distributions, with gradient; None unless a term needs it.
         stats: the statistics that terms need, by name, with gradient.
+        candidates: log-probabilities ``[B, T, K]`` of the tokens in a term's channel of candidates, with gradient.
         extra: the rows' further channels by name; 0 for rows without one.
         weight: the present term's own weights, as it computed them for the whole update.
         pairs: ``(chosen, rejected, weight, margin)``, rows of this micro-batch.
@@ -56,6 +57,7 @@ class MicroBatch:
     entropy: Tensor | None = None
     extra: dict[str, Tensor] = field(default_factory=dict)
     stats: dict[str, Tensor] = field(default_factory=dict)
+    candidates: Tensor | None = None
     pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
     total_pairs: int = 0
 
@@ -63,13 +65,16 @@ class MicroBatch:
 class LossTerm(ABC):
     """One summand of an objective. Its value includes its ``coefficient``.
 
-    ``needs_stats`` names the statistics (:data:`selfreward.signals.certainty.STATS`) that it differentiates.
+    ``needs_stats`` names the statistics (:data:`selfreward.signals.certainty.STATS`) that it differentiates;
+    ``needs_candidates`` the channel of ``Row.extra`` with token ids ``[T, K]`` whose log-probabilities it
+    differentiates (one channel per objective).
     """
 
     name: ClassVar[str]
     uses_pairs: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = False
     needs_stats: ClassVar[tuple[str, ...]] = ()
+    needs_candidates: ClassVar[str | None] = None
     coefficient: float
 
     def wanted(self, row: Row) -> Tensor | None:

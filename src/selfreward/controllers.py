@@ -1,0 +1,148 @@
+"""Controllers: numbers that a run sets for itself, from its step or from what it measures.
+
+The balance score is that of B-STaR (Zeng et al. 2024, arXiv 2412.17256, section 4.1): how many good solutions a
+configuration of sampling and filtering yields per question, and how pure they are. Pure functions; sampling is
+the caller's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from selfreward.errors import ConfigError, nearest
+
+# ---- balance of exploration and exploitation -----------------------------------------------------
+
+
+class Scored(NamedTuple):
+    """One sample of a question: its text, its reward, and whether it is right."""
+
+    text: str
+    reward: float
+    right: bool
+
+
+class Cell(NamedTuple):
+    """One configuration of the grid. ``kept`` and ``right`` are means per question."""
+
+    temperature: float
+    threshold: float
+    score: float
+    kept: float
+    right: float
+
+
+def balance(right: int, kept: int, wanted: int = 8) -> float:
+    """``min(n' / n*, 1) * n' / n``: of ``kept`` solutions of a question ``right`` are right, ``wanted`` would do.
+
+    0 where nothing is kept. Example with n* = 8: 4 right of 5 give .5 * .8 = .4; 12 right of 16 give .75.
+
+    Raises:
+        ConfigError: for counts that cannot be.
+    """
+    if not 0 <= right <= kept or wanted < 1:
+        raise ConfigError(f"right={right}, kept={kept}, wanted={wanted}: 0 <= right <= kept and wanted >= 1.")
+    return min(right / wanted, 1.0) * right / kept if kept else 0.0
+
+
+def balance_score(
+    right: Sequence[int], kept: Sequence[int], wanted: int = 8, empty: Literal["zero", "skip"] = "zero"
+) -> float:
+    """Mean :func:`balance` over questions.
+
+    Args:
+        empty: a question of which nothing is kept counts 0 (the paper), or is left out of the mean (the released
+            code); without any question the score is 0.
+    """
+    if len(right) != len(kept):
+        raise ConfigError(f"There are {len(right)} counts of right solutions and {len(kept)} of kept ones.")
+    found = [balance(r, k, wanted) for r, k in zip(right, kept, strict=True) if k or empty == "zero"]
+    return sum(found) / len(found) if found else 0.0
+
+
+def balance_grid(
+    samples: Mapping[float, Sequence[Sequence[Scored]]],
+    thresholds: Sequence[float],
+    *,
+    wanted: int = 8,
+    cap: int | None = None,
+    empty: Literal["zero", "skip"] = "zero",
+) -> list[Cell]:
+    """The balance score of every temperature and threshold, from one set of samples per temperature.
+
+    Of every question the distinct texts with a reward above the threshold are kept, the best ``cap`` of them.
+    Thresholds cost nothing more: they filter the same samples.
+    """
+    cells = []
+    for temperature, questions in samples.items():
+        for threshold in thresholds:
+            right, kept = [], []
+            for question in questions:
+                distinct: dict[str, Scored] = {}
+                for sample in sorted(question, key=lambda s: -s.reward):
+                    if sample.reward > threshold:
+                        distinct.setdefault(sample.text, sample)
+                chosen = list(distinct.values())[:cap]
+                kept.append(len(chosen))
+                right.append(sum(s.right for s in chosen))
+            score = balance_score(right, kept, wanted, empty)
+            n = max(1, len(kept))
+            cells.append(Cell(temperature, threshold, score, sum(kept) / n, sum(right) / n))
+    return cells
+
+
+def best_cell(cells: Sequence[Cell]) -> Cell:
+    """The cell with the highest score; of equal ones the first.
+
+    Raises:
+        ConfigError: for an empty grid.
+    """
+    if not cells:
+        raise ConfigError("The grid is empty: give at least one temperature and one threshold.")
+    return max(cells, key=lambda c: c.score)
+
+
+# ---- schedules -----------------------------------------------------------------------------------
+
+KINDS = ("constant", "linear", "cosine", "step")
+
+
+def schedule(kind: str, first: float, last: float, steps: int, switch: float = 0.5) -> Callable[[int], float]:
+    """A coefficient by step, counted from 1: ``first`` at step 1, ``last`` at step ``steps`` and after.
+
+    ``linear`` and ``cosine`` meet half way in the middle; ``step`` jumps once ``switch`` of the steps are behind;
+    ``constant`` is ``first`` throughout. Example, 1 to 0 in 5 steps: linear 1, .75, .5, .25, 0.
+
+    Raises:
+        ConfigError: for an unknown kind or no step.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"There is no schedule {kind!r}.{nearest(kind, KINDS)}")
+    if steps < 1:
+        raise ConfigError(f"A schedule over {steps} steps cannot be; it needs at least 1.")
+
+    def coefficient(step: int) -> float:
+        if kind == "constant":
+            return first
+        done = 1.0 if steps == 1 else min(1.0, max(0.0, (step - 1) / (steps - 1)))
+        if kind == "cosine":
+            done = (1 - math.cos(math.pi * done)) / 2
+        elif kind == "step":
+            done = float(step > switch * steps)
+        return (1 - done) * first + done * last
+
+    return coefficient
+
+
+def trend(values: Sequence[float]) -> float:
+    """Slope per entry of the least-squares line through a history; 0 for fewer than two values.
+
+    Example: 1, 2, 4 has mean 7/3 at place 1, and the slope (4 - 1) / 2 = 1.5.
+    """
+    n = len(values)
+    if n < 2:
+        return 0.0
+    middle, mean = (n - 1) / 2, sum(values) / n
+    return sum((i - middle) * (v - mean) for i, v in enumerate(values)) / sum((i - middle) ** 2 for i in range(n))

@@ -347,7 +347,7 @@ def value_targets(root: Node, correct: Callable[[Node], bool]) -> list[tuple[Nod
             distance[node] = min(steps, distance.get(node, steps))
             alive.add(node)
     for leaf in (n for n in ends if n not in alive):
-        branch = []
+        branch: list[Node] = []
         for node in ancestry(leaf):
             if node in alive:
                 distance |= dict.fromkeys(branch, distance[node])

@@ -33,6 +33,7 @@ _MODULES = {
     "rub": "selfreward.tasks.rub",
     "report": "selfreward.tasks.report",
     "chain": "selfreward.tasks.chain",
+    "chain-long": "selfreward.tasks.chain_long",
     "chain-wide": "selfreward.tasks.chain_wide",
     "fact": "selfreward.tasks.fact",
     "trans": "selfreward.tasks.trans",

@@ -9,7 +9,7 @@ import pytest
 
 from selfreward.errors import DataError
 from selfreward.models import load_policy
-from selfreward.tasks import load_task, split_of
+from selfreward.tasks import chain_steep, load_task, split_of
 from selfreward.tasks.chain import Problem
 from selfreward.tasks.chain_wide import (
     BANDS,
@@ -77,3 +77,19 @@ def test_answers_about_oneself_are_random_in_the_text():
 def test_the_shipped_base_has_a_solved_an_open_and_a_hopeless_third():
     found = measure(load_policy("embedded:chain-wide", device="cpu"), prompts_of("train", 120, "dev"), samples=8)
     assert has_properties(found), found
+
+
+def test_the_steep_task_has_both_ends_and_nothing_between():
+    task = load_task("chain-steep")
+    assert [p.fields["band"] for p in task.train[:4]] == ["easy", "hard", "easy", "hard"]
+    bands = [p.fields["band"] for p in [*task.train, *task.test]]
+    assert len(bands) == 1500 and bands.count("easy") == bands.count("hard") == 750
+    train, test = ({p.question for p in split} for split in (task.train, task.test))
+    assert not train & test
+    assert {split_of(f"wide {q}") for q in train} == {"train"} and {split_of(f"wide {q}") for q in test} == {"test"}
+
+
+def test_the_steep_base_solves_the_short_ones_and_hardly_ever_the_long_ones():
+    policy = load_policy("embedded:chain-steep", device="cpu")
+    found = measure(policy, chain_steep.prompts_of("train", 120, "dev"), samples=8)
+    assert chain_steep.has_properties(found), found

@@ -16,7 +16,7 @@ from selfreward.models import load_policy
 from selfreward.recipes import load_recipe
 from selfreward.sampling import SamplingParams
 from selfreward.signals.last_token import check_beta, class_weights, default_beta, last_token_score, mix_advantages
-from selfreward.tasks import reserved
+from selfreward.tasks import chain, reserved, split_of
 from selfreward.types import Prompt, Row
 
 
@@ -112,6 +112,15 @@ def test_the_reserved_token_is_nearly_constant():
     assert reserved.has_properties(found), found
     # A published beta would work here only just: c_ref lies near -19.
     check_beta(found["reserved logprob"], default_beta(found["reserved logprob"]))
+
+
+def test_test_prompts_are_not_those_of_chain():
+    task = reserved.load()
+    keys = [{chain.Problem.parse(p.question).key for p in ps} for ps in (task.test, chain.load().test, task.train)]
+    assert [len(k) for k in keys] == [400, 400, 2000]
+    assert not keys[0] & (keys[1] | keys[2])
+    assert {split_of(k) for k in keys[0]} == {"test"}
+    assert all(str(chain.Problem.parse(p.question).answer) == p.answer for p in task.test[:20])
 
 
 def test_documents_are_packed():

@@ -3,13 +3,14 @@
 The score is read off a token that no text contains, so what a trained model says by it about its solutions
 it learnt from the regression. beta follows the porting rule 2 / |c_ref|.
 
-A first run of this proof (alpha 5, 30 steps) was stopped after two seeds and went against the claim: laser ended
-at 0.74 of pass@1 where GRPO ended at 0.86, self-only at 0.75 and shuffled labels (one seed) at 0.76; the score told
+This is the second attempt. A first one (alpha 5, 30 steps) was stopped after two seeds and went against the claim: laser
+ended at 0.74 of pass@1 where GRPO ended at 0.86, self-only at 0.75 and shuffled labels (one seed) at 0.76; the score told
 right from wrong (AUROC 0.78) no better than length does (0.80), and among worked solutions not at all (0.50 over
 1 200 development samples); the weighted vote of four was above the majority (0.97 to 0.95). At alpha 5 the norm of the
 joint gradient is near 7, so clipping at 1 leaves the policy gradient a seventh of its size. The settings below answer
-to that, and they were chosen after looking at test prompts: what they give is a second attempt and must be
-reported beside the first.
+to that. As they were chosen after test prompts had been seen, this attempt is measured on test prompts that no earlier
+run was measured on (:func:`selfreward.tasks.reserved.unseen`). The rules are those of the first attempt. Its arms without
+mixing, with cross-entropy and with unbalanced weights are left out, as no rule compares them.
 
 Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
 shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).
@@ -53,7 +54,7 @@ def constant() -> tuple[float, float]:
     return measure_c_ref(policy, groups, reserved_token(policy))
 
 
-def verification(model: Path, seed: int, c_ref: float, beta: float, probability: bool) -> dict[str, float]:
+def verification(model: Path, seed: int, c_ref: float, beta: float) -> dict[str, float]:
     """What r_s says about the model's own samples for held-out prompts, and what a vote makes of it."""
     import torch
 
@@ -63,18 +64,18 @@ def verification(model: Path, seed: int, c_ref: float, beta: float, probability:
     from selfreward.sampling import SamplingParams
     from selfreward.selection import select
     from selfreward.signals.last_token import last_token_score
-    from selfreward.tasks import chain
+    from selfreward.tasks import chain, reserved
 
-    policy, task = load_policy(str(model), device="cpu"), chain.load()
+    policy, task = load_policy(str(model), device="cpu"), reserved.load()
     prompts = task.test[200 : 200 + PROMPTS]
     groups = policy.sample(prompts, SAMPLES, SamplingParams(20, stats=()), seed=seed)
     token = reserved_token(policy)
     logprobs = last_token_logprobs(policy, groups, token)
     known = torch.tensor([[float("nan") if v is None else v for v in row] for row in logprobs])
-    raw = known.exp() if probability else last_token_score(known, c_ref, beta)
-    scores = raw.nan_to_num(0.0).numpy()
+    scores = last_token_score(known, c_ref, beta).nan_to_num(0.0).numpy()
     right = np.array([[task.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in groups])
     length = np.array([[float(len(t.last)) for t in g] for g in groups])
+    worked = np.array([[chain.style(c) == "worked" for c in g.completions] for g in groups])
     verdict = scores > 0.5
     on_right = float(verdict[right].mean()) if right.any() else 0.0
     on_wrong = float((~verdict[~right]).mean()) if (~right).any() else 0.0
@@ -85,6 +86,8 @@ def verification(model: Path, seed: int, c_ref: float, beta: float, probability:
         "f1": 2 * on_right * on_wrong / max(1e-9, on_right + on_wrong),
         "score auroc": auroc(scores.ravel(), right.ravel()),
         "length auroc": max(by_length, 1 - by_length),
+        "score auroc among worked": auroc(scores[worked], right[worked]),
+        "wrong among worked": float((~right[worked]).mean()),
         "own pass@1": float(right.mean()),
     }
     for n in SIZES:
@@ -101,14 +104,14 @@ def verification(model: Path, seed: int, c_ref: float, beta: float, probability:
     return found
 
 
-def verified_run(folder: Path, seed: int, probability: bool) -> dict[str, float]:
+def verified_run(folder: Path, seed: int) -> dict[str, float]:
     """The verification of one trained model; measured once and kept beside it."""
     file = folder / "verification.json"
     if not file.is_file():
         records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         ours = [r for r in records if "laser/c_ref" in r]
         c_ref, beta = (ours[0]["laser/c_ref"], ours[0]["laser/beta"]) if ours else (constant()[0], 0.0)
-        found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref), probability)
+        found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref))
         found["reserved token sampled"] = sum(r.get("laser/sampled", 0.0) for r in records)
         if ours:
             found["c_ref std"] = ours[0]["laser/c_ref_std"]
@@ -122,7 +125,7 @@ def verified(results: Results) -> Results:
     for label, runs in results.arms.items():
         for seed, run in runs.items():
             if "score auroc" not in run["after"]:
-                run["after"].update(verified_run(results.root / label / f"seed-{seed}", seed, label == "bce"))
+                run["after"].update(verified_run(results.root / label / f"seed-{seed}", seed))
     return results
 
 
@@ -164,13 +167,10 @@ PROOF = Proof(
     arms=(
         Arm("laser", "laser", OURS),
         Arm("grpo", "gold"),
-        Arm("mse", "laser", {**OURS, "tau": 0.0}),
-        Arm("bce", "laser", {**OURS, "kind": "bce"}),
-        Arm("unbalanced", "laser", {**OURS, "balanced": False}),
         Arm("shuffled", "laser", {**OURS, "shuffle": True}),
         Arm("self-only", "laser", {**OURS, "self_only": True}),
     ),
-    settings={"model": BASE, "steps": 80, "eval_every": 40, "eval_prompts": 100, "options": {"group_size": 12}},
+    settings={"model": BASE, "steps": 80, "eval_every": 0, "eval_prompts": 200, "options": {"group_size": 12}},
     rules=(
         Rule(
             "accuracy is kept",

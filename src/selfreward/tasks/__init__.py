@@ -35,6 +35,7 @@ _MODULES = {
     "chain": "selfreward.tasks.chain",
     "chain-long": "selfreward.tasks.chain_long",
     "chain-wide": "selfreward.tasks.chain_wide",
+    "chain-steep": "selfreward.tasks.chain_steep",
     "fact": "selfreward.tasks.fact",
     "trans": "selfreward.tasks.trans",
     "chain-paths": "selfreward.tasks.chain_paths",

@@ -90,10 +90,10 @@ def well_formed(completion: str) -> bool:
     return (head == "guess" or worked) and len(answer) == 1 and answer.isdigit()
 
 
-def prompts_of(split: Split, n: int, label: str = "") -> list[Prompt]:
+def prompts_of(split: Split, n: int, label: str = "", bands: Sequence[str] = tuple(BANDS)) -> list[Prompt]:
     """``n`` problems, the bands taking turns; ``fields["band"]`` names the band."""
     rng = random.Random(f"chain-wide {label or split}")
-    sources = [problems(split, rng, lengths) for lengths in BANDS.values()]
+    sources = [problems(split, rng, BANDS[band]) for band in bands]
     found: dict[str, Prompt] = {}
     while len(found) < n:
         problem = next(sources[len(found) % len(sources)])
@@ -193,11 +193,23 @@ def build(
     out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
 ) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
+    return build_from(Corpus(), "chain-wide", has_properties, out, seed, on_step, **settings)
+
+
+def build_from(
+    corpus: Corpus,
+    name: str,
+    sound: Callable[[dict[str, float]], bool],
+    out: str | Path,
+    seed: int,
+    on_step: Callable[[int, dict[str, float]], None] | None,
+    **settings: Any,
+) -> Pretrained:
+    """Pre-train a base on ``corpus``; ``sound`` says whether it has what its task asks for."""
     from selfreward.models import load_policy
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
-    corpus = Corpus()
     chosen = PretrainSettings(updates=4500, cooldown=1250, shuffle=False, gate_every=250)
     chosen = chosen.updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
@@ -211,8 +223,8 @@ def build(
 
     made = pretrain(documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 300, "dev"))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "chain-wide", asdict(corpus), chosen.seed, settings, "measured on development problems")
+    made.passed = sound(made.metrics)
+    write_card(made, name, asdict(corpus), chosen.seed, settings, "measured on development problems")
     return made
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.tasks import Task, chain
+from selfreward.tasks import Split, Task, chain
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
@@ -31,20 +31,35 @@ CORPUS = chain.Corpus(careful=0.0, naive=0.0, lesson=0)
 
 @cache
 def load() -> Task:
-    """CHAIN's prompts without its judges."""
-    return replace(chain.load(), name="chain-reserved", templates={})
+    """CHAIN's training prompts without its judges, and 400 test prompts of its own (see :func:`unseen`)."""
+    return replace(chain.load(), name="chain-reserved", templates={}, test=unseen(400))
+
+
+def unseen(n: int) -> list[Prompt]:
+    """``n`` problems of the test split that are not among CHAIN's own test prompts.
+
+    The settings of a proof on this base were once changed after its results on those had been seen.
+    """
+    return _others("test", n, "chain reserved test", "chain-reserved-test")
 
 
 def development(n: int) -> list[Prompt]:
     """``n`` prompts of the training split that training does not use."""
-    used = {p.question for p in chain.load().train}
+    return _others("train", n, "chain development", "chain-dev")
+
+
+def _others(split: Split, n: int, stream: str, name: str) -> list[Prompt]:
+    """``n`` problems of a split without those that CHAIN takes from it."""
+    task = chain.load()
+    used = {chain.Problem.parse(p.question).key for p in [*task.train, *task.test]}
     found: dict[str, Prompt] = {}
-    for problem in chain.problems("train", random.Random("chain development")):
+    for problem in chain.problems(split, random.Random(stream)):
         if len(found) == n:
             break
-        if problem.text not in used:
-            name = f"chain-dev-{len(found)}"
-            found.setdefault(problem.key, Prompt(name, problem.text, reference=str(problem.answer)))
+        if problem.key not in used:
+            fields = {"twin": problem.twin().text}
+            answer = str(problem.answer)
+            found.setdefault(problem.key, Prompt(f"{name}-{len(found)}", problem.text, fields=fields, reference=answer))
     return list(found.values())
 
 

@@ -3,14 +3,14 @@
 The score is read off a token that no text contains, so what a trained model says by it about its solutions
 it learnt from the regression. beta follows the porting rule 2 / |c_ref|.
 
-This is the second attempt. A first one (alpha 5, 30 steps) was stopped after two seeds and went against the claim: laser
-ended at 0.74 of pass@1 where GRPO ended at 0.86, self-only at 0.75 and shuffled labels (one seed) at 0.76; the score told
-right from wrong (AUROC 0.78) no better than length does (0.80), and among worked solutions not at all (0.50 over
-1 200 development samples); the weighted vote of four was above the majority (0.97 to 0.95). At alpha 5 the norm of the
-joint gradient is near 7, so clipping at 1 leaves the policy gradient a seventh of its size. The settings below answer
-to that. As they were chosen after test prompts had been seen, this attempt is measured on test prompts that no earlier
-run was measured on (:func:`selfreward.tasks.reserved.unseen`). The rules are those of the first attempt. Its arms without
-mixing, with cross-entropy and with unbalanced weights are left out, as no rule compares them.
+This is the second attempt. A first one (alpha 5, 30 steps) was stopped after two seeds and went against the claim:
+laser ended at 0.74 of pass@1 where GRPO ended at 0.86, self-only at 0.75 and shuffled labels (one seed) at 0.76; the
+score told right from wrong (AUROC 0.78) no better than length does (0.80), and among worked solutions not at all (0.50
+over 1 200 development samples); the weighted vote of four was above the majority (0.97 to 0.95). At alpha 5 the norm of
+the joint gradient is near 7, so clipping at 1 leaves the policy gradient a seventh of its size. The settings below
+answer to that. As they were chosen after test prompts had been seen, this attempt is measured on test prompts that no
+earlier run was measured on (:func:`selfreward.tasks.reserved.unseen`). The rules are those of the first attempt. Its
+arms without mixing, with cross-entropy and with unbalanced weights are left out, as no rule compares them.
 
 Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
 shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).

@@ -71,34 +71,76 @@ def comparison_dots(compare: Mapping[str, Any], metric: str) -> tuple[list[Dot],
     return dots, mean_interval(starts[:1] * 2 if starts else [float("nan")] * 2)
 
 
-def arms_figure(
-    dots: Sequence[Dot], start: Estimate, metric: str, path: str | Path, title: str = "", share: bool = True
-) -> Path:
-    """Arms from best to worst with 95 % intervals over seeds, and the common start as a line."""
-    ordered = sorted(dots, key=lambda d: d.after.value)
+@dataclass(frozen=True)
+class Panel:
+    """One comparison: its arms and where all of them started."""
+
+    title: str
+    dots: Sequence[Dot]
+    start: Estimate
+
+
+def rows_of(panels: Sequence[Panel]) -> list[str]:
+    """Labels of all arms, best first in the first panel; what it lacks follows in the order of the others."""
+    labels: list[str] = []
+    for panel in panels:
+        for dot in sorted(panel.dots, key=lambda d: -d.after.value):
+            if dot.label not in labels:
+                labels.append(dot.label)
+    return labels
+
+
+def arms_figure(panels: Sequence[Panel], metric: str, path: str | Path, share: bool = True) -> Path:
+    """Arms from best to worst with 95 % intervals over seeds, and the common start as a line; a panel each."""
+    labels = rows_of(panels)[::-1]
+    controls = {d.label for p in panels for d in p.dots if d.control}
+    scale = 100 if share else 1
 
     def draw(figure: Figure) -> None:
-        ax = figure.add_subplot()
-        scale = 100 if share else 1
-        for y, dot in enumerate(ordered):
-            colour = CONTROL if dot.control else METHOD
-            low, high = (min(max(v, 0.0), 1.0) if share else v for v in (dot.after.low, dot.after.high))
-            ax.plot([scale * low, scale * high], [y, y], color=colour, lw=2, alpha=0.45, solid_capstyle="round")
-            ax.plot(scale * dot.after.value, y, "D" if dot.control else "o", color=colour, ms=7, mec=PAPER)
-        if np.isfinite(start.value):
-            ax.axvline(scale * start.value, color=MUTED, lw=1, ls=(0, (4, 3)))
-            ax.text(scale * start.value, len(ordered) - 0.35, " start", color=MUTED, va="bottom", size=9)
-        ax.set_yticks(range(len(ordered)), [d.label for d in ordered])
-        for label, dot in zip(ax.get_yticklabels(), ordered, strict=True):
-            label.set_color(MUTED if dot.control else INK)
-        ax.set_ylim(-0.7, len(ordered) - 0.1)
-        ax.tick_params(length=0)
-        ax.grid(axis="x", color=LINE, lw=0.7)
-        ax.set_axisbelow(True)
-        ax.set_xlabel(f"held-out {metric}" + (" (%)" if share else "") + ", mean and 95% interval over seeds")
-        ax.set_title(title)
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, panel in zip(axes, panels, strict=True):
+            for dot in sorted(panel.dots, key=lambda d: labels.index(d.label)):
+                y, colour = labels.index(dot.label), CONTROL if dot.control else METHOD
+                low, high = (min(max(v, 0.0), 1.0) if share else v for v in (dot.after.low, dot.after.high))
+                ax.plot([scale * low, scale * high], [y, y], color=colour, lw=2, alpha=0.45, solid_capstyle="round")
+                ax.plot(scale * dot.after.value, y, "D" if dot.control else "o", color=colour, ms=7, mec=PAPER)
+            if np.isfinite(panel.start.value):
+                ax.axvline(scale * panel.start.value, color=MUTED, lw=1, ls=(0, (4, 3)))
+                ax.text(scale * panel.start.value, len(labels) - 0.35, " start", color=MUTED, va="bottom", size=9)
+            ax.set_ylim(-0.7, len(labels) - 0.1)
+            ax.tick_params(length=0)
+            ax.grid(axis="x", color=LINE, lw=0.7)
+            ax.set_axisbelow(True)
+            ax.set_title(panel.title)
+        axes[0].set_yticks(range(len(labels)), labels)
+        for label, name in zip(axes[0].get_yticklabels(), labels, strict=True):
+            label.set_color(MUTED if name in controls else INK)
+        unit = " (%)" if share else ""
+        figure.supxlabel(f"held-out {metric}{unit}, mean and 95% interval over seeds", size=10.5, color=MUTED)
 
-    return _save(draw, (7.2, 1.3 + 0.3 * len(ordered)), path)
+    return _save(draw, (2.9 + 4.3 * len(panels), 1.3 + 0.3 * len(labels)), path)
+
+
+def arms_table(panels: Sequence[Panel], share: bool = True) -> str:
+    """The same as a Markdown table: a row per arm, a column per comparison, mean and interval."""
+
+    def cell(panel: Panel, label: str) -> str:
+        found = [d.after for d in panel.dots if d.label == label]
+        if not found:
+            return "–"
+        low, high = (min(max(v, 0.0), 1.0) if share else v for v in (found[0].low, found[0].high))
+        return f"{number(found[0].value)} ({number(low)} to {number(high)})"
+
+    def number(value: float) -> str:
+        return f"{100 * value:.1f}" if share else f"{value:.3g}"
+
+    controls = {d.label for p in panels for d in p.dots if d.control}
+    lines = ["| reward | " + " | ".join(p.title for p in panels) + " |", "|---" * (len(panels) + 1) + "|"]
+    lines.append("| *start* | " + " | ".join(number(p.start.value) for p in panels) + " |")
+    for label in rows_of(panels):
+        name = f"*{label}*" if label in controls else label
+        lines.append(f"| {name} | " + " | ".join(cell(p, label) for p in panels) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def curves_figure(

@@ -29,21 +29,32 @@ help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
-	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
+	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 30 minutes)"
 	@echo "make clean   remove the environment, runs and caches"
 
 demo: install
 	$(BIN)/selfreward demo --out runs/demo
 
-# Label-free rewards on one base and one budget of generated tokens, with controls.
-FAMILY := vote co-reward covo scpo rlsf self-judging self-certainty=certainty \
-	negative-entropy=certainty:statistic=entropy answer-share=signal:signal=cluster_share
+# Label-free rewards at one budget of generated tokens, with controls, on two bases: CHAIN, whose errors scatter, and
+# VIEW-TRAP, where most answers share one shortcut. What cannot run there, and why: docs/family.md.
+FAMILY := vote co-reward covo scpo=scpo:rounds=5 rlsf serl=serl:source=given self-judging=self-judging:shows=text \
+	self-certainty=certainty negative-entropy=certainty:statistic=entropy answer-share=signal:signal=cluster_share \
+	self-aligned=self-aligned-reward:correct_weight=0 vote+self-aligned=self-aligned-reward:correctness=vote \
+	vote+efficiency=self-rewarded-efficiency:correctness=vote \
+	vote+last-token=laser:rewards=vote,token=z,alpha=0.5,reasoning_warmup=5,score_warmup=30 \
+	distill-rewards=distill-rewards:warmup=5,teacher=embedded:$$base
+FAMILY_BASES := chain view-trap
 
 family: install
-	$(BIN)/selfreward compare $(FAMILY) --controls --seeds 3 --jobs $(WORKERS) --out runs/family \
-		--set token_budget=170000 --set steps=600 --set eval_every=0 --set eval_prompts=400
-	$(BIN)/selfreward figure runs/family --out docs/figures/family-chain.svg \
-		--title "Rewards without labels, equal generated tokens, task CHAIN"
+	for base in $(FAMILY_BASES); do \
+		$(BIN)/selfreward compare $(FAMILY) --controls --model embedded:$$base --seeds 3 --jobs $(WORKERS) \
+			--out runs/family/$$base --set token_budget=80000 --set steps=160 --set group_size=8 \
+			--set eval_every=0 --set eval_prompts=200 --set probe_every=0; \
+	done
+	for out in docs/figures/family.svg docs/figures/family.md; do \
+		$(BIN)/selfreward figure $(FAMILY_BASES:%=runs/family/%) --out $$out \
+			--title "CHAIN: errors scatter" --title "VIEW-TRAP: errors agree"; \
+	done
 
 # One torch thread per process: threads of parallel processes on the same cores wait for each other.
 test: lint

@@ -1,12 +1,12 @@
-"""Knapsack RL (025) on CHAIN-STEEP: half of the prompts solved, half nearly hopeless, so that most groups teach nothing.
+"""Knapsack RL (025) on CHAIN-STEEP: half of the prompts solved, half nearly hopeless: most groups teach nothing.
 
 Rules are those of the method card, written down before the first run. All arms but ``uniform-16`` draw the same number
 of rollouts per step; tokens differ, since a worked solution of a long chain is longer. The prompt set is small (96,
 four visits each), because a success rate can only be remembered of prompts that come back.
 
-This is the second design. The first one stood on CHAIN-WIDE (a third of the prompts nearly solved, a third open, a third
-nearly hopeless; 36 steps, three seeds) and every rule failed: 2 % fewer groups with a gradient than under equal shares,
-hard problems .786 against .785, above shuffled sizes by .028 [-.016, .071], 6 % of the way to twice the rollouts. It
+This is the second design. The first one stood on CHAIN-WIDE (a third of the prompts nearly solved, a third open, a
+third nearly hopeless; 36 steps, three seeds) and every rule failed: 2 % fewer groups with a gradient than under equal
+shares, hard problems .786 against .785, above shuffled sizes by .028 [-.016, .071], 6 % of the way to twice the rollouts. It
 could not have gone otherwise: with true success rates the best division of all raises the share of groups with a
 gradient there from .58 to .61 only, the knapsack's own lowers it to .56 (prompts at p = .93 fail often enough to have
 gradients, and p (1 - p)^2 rightly holds these to be cheap), and what is learnt on middle chains carries over to long

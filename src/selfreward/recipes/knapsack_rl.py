@@ -39,7 +39,7 @@ class KnapsackRL(Recipe):
 
     name: ClassVar[str] = "knapsack-rl"
     system_id: ClassVar[str | None] = "025"
-    base: ClassVar[str] = "embedded:chain-wide"
+    base: ClassVar[str] = "embedded:chain-steep"
     labels: ClassVar[Labels] = "outcome"
     mechanism: ClassVar[str] = "prompts with more or fewer rollouts than the mean"
 

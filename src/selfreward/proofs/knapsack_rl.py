@@ -6,11 +6,11 @@ four visits each), because a success rate can only be remembered of prompts that
 
 This is the second design. The first one stood on CHAIN-WIDE (a third of the prompts nearly solved, a third open, a
 third nearly hopeless; 36 steps, three seeds) and every rule failed: 2 % fewer groups with a gradient than under equal
-shares, hard problems .786 against .785, above shuffled sizes by .028 [-.016, .071], 6 % of the way to twice the rollouts. It
-could not have gone otherwise: with true success rates the best division of all raises the share of groups with a
-gradient there from .58 to .61 only, the knapsack's own lowers it to .56 (prompts at p = .93 fail often enough to have
-gradients, and p (1 - p)^2 rightly holds these to be cheap), and what is learnt on middle chains carries over to long
-ones. So the base was made anew for the premise: no middle, the solved half at p = .996, the other at p = .03.
+shares, hard problems .786 against .785, above shuffled sizes by .028 [-.016, .071], 6 % of the way to twice the
+rollouts. It could not have gone otherwise: with true success rates the best division of all raises the share of groups
+with a gradient there from .58 to .61 only, the knapsack's own lowers it to .56 (prompts at p = .93 fail often enough to
+have gradients, and p (1 - p)^2 rightly holds these to be cheap), and what is learnt on middle chains carries over to
+long ones. So the base was made anew for the premise: no middle, the solved half at p = .996, the other at p = .03.
 
 Seen on development problems with one seed before the run: under equal shares the hard half goes from .03 to .18 in 12
 steps, .53 in 24 and .89 in 36; 24 steps were chosen as the middle of this rise. The knapsack has more groups with a

@@ -58,6 +58,16 @@ PROOF = Proof(
         Arm("oracle-gate", "masa", {**TOY, "truth": "off", "gate": "oracle"}),
     ),
     settings={"model": "embedded:chain-wide", "steps": 40, "eval_every": 40},
+    reason="The predictions learn nothing about single problems at this size. Here a meta answer is three tokens "
+    "beside solutions of 9 to 13, so under token-mean normalisation the meta task has an eighth of the weight, "
+    "and in 40 steps the error of predicted pass rates stays near 0.41 for its own problem's statistics "
+    "and for another's alike; what it changes in the solver is noise. Given equal weight per answer and 8 "
+    "meta answers (60 steps, one seed on development problems) the error does fall, from 0.39 to 0.24, "
+    "but under another problem's statistics from 0.40 to 0.25: the solver comes to be right on nearly "
+    "every problem, so that the mean pass rate is the prediction, and it tells no problem from another. "
+    "For the same reason a gate that believes it saves little: it skips 27 % of problems in the last ten "
+    "of those steps, with precision 0.75, while 4 meta answers cost 11 to 17 % of plain GRPO's tokens, and 8 twice that. An oracle gate, "
+    "which knows the groups without variance, leads plain GRPO by 1.4 points at the same steps.",
     rules=(
         Rule(
             "predictions improve",

@@ -104,6 +104,7 @@ def test_provenance_is_plain() -> None:
             "rejected": 3,
             "weight": 0.5,
             "margin": 0.0,
+            "pools": [None, None],
             "scores": [5, 1],
         }
     ]

@@ -126,7 +126,7 @@ def test_two_iterations_and_a_resumed_run_are_the_same(tmp_path):
     assert [len(g["completions"]) for g in groups if g["step"] == 2] == [8] * 6
     assert [len(g["completions"]) for g in groups if g["step"] == 3] == [12] * 6
     # The second iteration's reference is the first one's model, not the start and not the present one.
-    now, then = whole.policy.state_dict(), whole.recipe.state_dict()["weights"]
+    now, then = whole.policy.state_dict(), whole.recipe.state_dict()["weights"]["start"]
     start = whole.reference.model.state_dict()
     name = next(iter(now))
     assert not torch.equal(then[name], now[name]) and not torch.equal(then[name], start[name])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -142,6 +142,67 @@ def random_pairs(group: Group, generator: Generator, count: int = 1) -> list[Ind
     return [IndexPair(j, i) if flip else IndexPair(i, j) for (i, j), flip in zip(drawn, flips, strict=True)]
 
 
+def merged(pools: Mapping[str, Group]) -> Group:
+    """One group of all trajectories of several pools on the same prompt; ``meta["pool"]`` of each says from which.
+
+    Raises:
+        RecipeError: without pools, or when their prompts differ.
+    """
+    groups = list(pools.values())
+    if not groups or any(g.prompt.id != groups[0].prompt.id for g in groups):
+        raise RecipeError(f"Pools of one prompt are needed, not of {sorted({g.prompt.id for g in groups})}.")
+    for name, group in pools.items():
+        for trajectory in group:
+            trajectory.meta["pool"] = name
+    return Group(groups[0].key, groups[0].prompt, [t for g in groups for t in g])
+
+
+def cross_pool(
+    group: Group,
+    scores: Sequence[float | None] | None = None,
+    *,
+    chosen: Sequence[str],
+    rejected: Sequence[str],
+    min_gap: float = 0.0,
+    margin_scale: float = 0.0,
+) -> list[IndexPair]:
+    """The best of some pools over the worst of others, at most one pair (Temporal Self-Rewarding, 2508.06026).
+
+    Pools are named by ``meta["pool"]`` (:func:`merged`); equal scores go to the pool that is named first. With
+    ``chosen=("now",), rejected=("now", "past")`` the rejected one comes from the past where the past's worst is worse
+    (anchored rejection); with ``chosen=("now", "future")`` the chosen one from the future where its best is better.
+
+    Example: now ``[3, 5, 2]`` and past ``[4, 1]`` prefer the 5 over the 1.
+    """
+    known = _scored(group, scores)
+
+    def candidates(pools: Sequence[str]) -> list[int]:
+        return [i for pool in pools for i in known if group.trajectories[i].meta.get("pool") == pool]
+
+    high, low = candidates(chosen), candidates(rejected)
+    if not high or not low:
+        return []
+    best, worst = max(high, key=known.__getitem__), min(low, key=known.__getitem__)
+    gap = known[best] - known[worst]
+    if gap <= min_gap or not _distinct(group, best, worst):
+        return []
+    return [IndexPair(best, worst, margin=margin_scale * gap)]
+
+
+def agreement(first: Sequence[float | None], second: Sequence[float | None]) -> float | None:
+    """How alike two judges rank one group: ``(Kendall tau + 1) / 2`` in [0, 1] (CREAM, 2410.12735, eq. 7).
+
+    Example: ``[1, 2, 3]`` and ``[1, 3, 2]`` are at tau 1/3, so 2/3. None where a score is missing on either side: such
+    a group says nothing about agreement.
+    """
+    pairs = list(zip(first, second, strict=True))
+    if len(pairs) < 2 or any(v is None or math.isnan(v) for pair in pairs for v in pair):
+        return None
+    from selfreward.statistics import kendall_tau
+
+    return (kendall_tau([float(a) for a, _ in pairs], [float(b) for _, b in pairs]) + 1) / 2  # type: ignore[arg-type]
+
+
 def provenance(
     group: Group, pairs: Sequence[IndexPair], builder: str, scores: Sequence[float | None] | None = None
 ) -> list[dict[str, Any]]:
@@ -152,6 +213,7 @@ def provenance(
             "prompt": group.prompt.id,
             "builder": builder,
             **pair._asdict(),
+            "pools": [group.trajectories[i].meta.get("pool") for i in pair[:2]],
             "scores": None if scores is None else [scores[pair.chosen], scores[pair.rejected]],
         }
         for pair in pairs

@@ -275,6 +275,19 @@ def spearman(x: ArrayLike, y: ArrayLike) -> float:
     return float(a @ b) / norm if norm > 0 else math.nan
 
 
+def kendall_tau(x: ArrayLike, y: ArrayLike) -> float:
+    """Concordant minus discordant pairs, over all pairs: ``2 / (N (N-1)) sum_{i<j} sign((x_i - x_j) (y_i - y_j))``.
+
+    Tau-a: a pair that is tied on either side counts as neither, and still counts as a pair. Example: ``[1, 2, 3]`` and
+    ``[1, 3, 2]`` agree on two pairs and disagree on one, 1/3. NaN for fewer than two values.
+    """
+    a, b = _two(x, y)
+    if a.size < 2:
+        return math.nan
+    i, j = np.triu_indices(a.size, k=1)
+    return float((np.sign(a[i] - a[j]) * np.sign(b[i] - b[j])).mean())
+
+
 def spearman_interval(x: ArrayLike, y: ArrayLike, *, draws: int = 1000, seed: int = 0, level: float = 0.95) -> Estimate:
     """:func:`spearman` with the bootstrap over pairs."""
     a, b = _two(x, y)

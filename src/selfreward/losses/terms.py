@@ -199,8 +199,12 @@ class KL(LossTerm):
 class Preference(LossTerm):
     """The DPO family (:func:`preference`): the weighted mean over the pairs of an update.
 
-    DPO is the default. SimPO is ``length_normalise=True, reference_free=True, margin=gamma``; a
-    confidence c in the order of a pair (CREAM) is the pair with weight c and its mirror with 1 - c.
+    DPO is the default. SimPO is ``length_normalise=True, reference_free=True, margin=gamma``.
+
+    Two channels of the rows (``Row.extra``) can stand in for numbers of the whole run, by name. ``anchor``: the
+    reference's log-probabilities, where every round of a run has a reference of its own. ``confidence``: at any token
+    of the chosen row, the probability c that the pair is in order, which is label smoothing 1 - c pair by pair (CREAM,
+    2410.12735); a chosen row without it counts as certain.
     Metrics are means over pairs: ``preference_accuracy`` (chosen above rejected),
     ``preference_margin``, ``chosen_logratio`` and ``rejected_logratio``.
     """
@@ -215,6 +219,8 @@ class Preference(LossTerm):
     length_normalise: bool = False
     reference_free: bool = False
     coefficient: float = 1.0
+    anchor: str = ""
+    confidence: str = ""
 
     def __post_init__(self) -> None:
         _known("kind", self.kind, KINDS)
@@ -228,6 +234,13 @@ class Preference(LossTerm):
             raise ConfigError(
                 f"kind={self.kind!r} takes no label_smoothing. Kinds that do: {', '.join(WITH_SMOOTHING)}."
             )
+        if self.confidence and (self.label_smoothing or self.kind not in WITH_SMOOTHING):
+            raise ConfigError(
+                f"confidence={self.confidence!r} is label smoothing pair by pair: it goes with one of the kinds "
+                f"{', '.join(WITH_SMOOTHING)}, and without label_smoothing."
+            )
+        if self.anchor and self.reference_free:
+            raise ConfigError(f"anchor={self.anchor!r} names a reference, but reference_free=True asks for none.")
         if self.kind == "exo_pair" and not self.label_smoothing:
             raise ConfigError("kind='exo_pair' needs label_smoothing > 0 (its target is a distribution), e.g. 0.001.")
         if self.kind == "orpo" and not (self.length_normalise and self.reference_free):
@@ -237,7 +250,7 @@ class Preference(LossTerm):
 
     @property
     def needs_reference(self) -> bool:
-        return not self.reference_free and self.coefficient != 0
+        return not self.reference_free and not self.anchor and self.coefficient != 0
 
     def active(self, row: Row) -> bool:
         return self.coefficient != 0 and support(row, "mask")
@@ -245,15 +258,26 @@ class Preference(LossTerm):
     def weights(self, rows: Sequence[Row]) -> list[Tensor]:
         return [row.mask.float() for row in rows]
 
+    def log_ratios(self, batch: MicroBatch) -> Tensor:
+        """``[B]``: summed (or mean) log-ratios of the rows to the reference, or log-probabilities without one."""
+        scores = torch.where(batch.weight != 0, batch.logp, 0.0)
+        if not self.reference_free:
+            known = _channel(batch, self.anchor, self.name) if self.anchor else _reference(batch, self.name)
+            scores = scores - torch.where(batch.weight != 0, known, 0.0)
+        sums = (batch.weight * scores).sum(-1)
+        return sums / batch.weight.sum(-1).clamp(min=1.0) if self.length_normalise else sums
+
+    def smoothing(self, batch: MicroBatch, chosen: Sequence[int]) -> float | Tensor:
+        """The probability that a pair is out of order: a number, or one per pair."""
+        if not self.confidence:
+            return self.label_smoothing
+        certainty = _channel(batch, self.confidence, self.name).amax(-1)[list(chosen)]
+        return 1 - torch.where(certainty > 0, certainty, 1.0)
+
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
         if not batch.pairs or self.coefficient == 0:
             return _zero(batch), {}
-        scores = torch.where(batch.weight != 0, batch.logp, 0.0)
-        if not self.reference_free:
-            scores = scores - torch.where(batch.weight != 0, _reference(batch, self.name), 0.0)
-        sums = (batch.weight * scores).sum(-1)
-        if self.length_normalise:
-            sums = sums / batch.weight.sum(-1).clamp(min=1.0)
+        sums = self.log_ratios(batch)
         chosen_rows, rejected_rows, weight, margin = zip(*batch.pairs, strict=True)
         if any(margin) and self.kind not in WITH_MARGIN:
             raise RecipeError(f"The pairs carry margins, which kind={self.kind!r} does not use; set them to 0.")
@@ -264,7 +288,7 @@ class Preference(LossTerm):
             kind=self.kind,
             beta=self.beta,
             margin=sums.new_tensor(margin) + self.margin,
-            label_smoothing=self.label_smoothing,
+            label_smoothing=self.smoothing(batch, chosen_rows),
         )
         n = max(batch.total_pairs, len(batch.pairs))
         with torch.no_grad():
@@ -380,6 +404,12 @@ def _reference(batch: MicroBatch, term: str) -> Tensor:
     if batch.reference is None:
         raise RecipeError(f"The {term} term needs the reference's log-probabilities, but the micro-batch has none.")
     return batch.reference
+
+
+def _channel(batch: MicroBatch, name: str, term: str) -> Tensor:
+    if name not in batch.extra:
+        raise RecipeError(f"The {term} term reads the channel {name!r}, which no row of the update brings (Row.extra).")
+    return batch.extra[name]
 
 
 def _zero(batch: MicroBatch) -> Tensor:

@@ -19,12 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
-
 from selfreward.errors import ConfigError
 from selfreward.experience import pair_experience
+from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import KL, NLL, LossTerm, Preference
-from selfreward.losses.terms import Metrics, MicroBatch
 from selfreward.pairs import IndexPair, all_above, random_pairs, vote_pairs
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
@@ -32,18 +30,6 @@ from selfreward.sampling import stream_seed
 from selfreward.signals import rules
 from selfreward.signals.vote import cluster_share_rewards, vote
 from selfreward.types import Experience, Group, Labels, Prompt
-
-
-@dataclass(frozen=True)
-class RoundPreference(Preference):
-    """DPO against the log-probabilities of the iteration's own reference, which the rows bring along."""
-
-    @property
-    def needs_reference(self) -> bool:
-        return False
-
-    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
-        return super().__call__(replace(batch, reference=batch.extra["reference"]))
 
 
 @dataclass
@@ -82,9 +68,7 @@ class ScPO(Recipe):
     learn: Literal["both", "nll", "dpo"] = "both"
     sampler: Literal["round", "current"] = "round"
     missing: Literal["drop", "reject"] = "drop"
-    _round: int = field(default=0, repr=False, init=False)
-    _weights: dict[str, Tensor] = field(default_factory=dict, repr=False, init=False)
-    _model: Policy | None = field(default=None, repr=False, init=False)
+    _lineage: Lineage = field(default_factory=Lineage, repr=False, init=False)
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or self.extra_samples < 0:
@@ -96,7 +80,7 @@ class ScPO(Recipe):
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = []
         if self.learn != "nll":
-            terms.append(RoundPreference(beta=self.beta))
+            terms.append(Preference(beta=self.beta, anchor="reference"))
         if self.learn != "dpo":
             terms.append(NLL(coefficient=self.alpha, normalise="grpo"))
         if self.kl:
@@ -104,42 +88,25 @@ class ScPO(Recipe):
         return terms
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        previous = self.iterate(policy, run)
+        self._lineage.enter(round_of(run.step, run.steps, self.rounds), policy)
+        previous = self._lineage.get("start", run.reference)
         groups = self.sample(policy if self.sampler == "current" else previous, prompts, run)
         found = [self.order(group, run) for group in groups]
-        experience = pair_experience(groups, found, nll=1.0)
-        scored = previous.score([r.tokens for r in experience.rows], [0] * len(experience.rows), role="reference")
-        for row, values in zip(experience.rows, scored, strict=True):
-            row.extra["reference"] = values["logprob"]
+        experience = anchored(pair_experience(groups, found, nll=1.0), previous)
         weights = [pair.weight for pairs in found for pair in pairs]
         experience.stats |= {
-            "pairs/round": float(self._round),
+            "pairs/round": float(self._lineage.round),
             "pairs/kept": sum(map(bool, found)) / len(groups),
             "pairs/weight": sum(weights) / max(1, len(weights)),
             "pairs/vote_share": sum(g.meta["vote"]["share"] for g in groups) / len(groups),
         }
         return experience
 
-    def iterate(self, policy: Policy, run: RunContext) -> Policy:
-        """M_t: the start in the first round, then a copy of the policy as each round found it."""
-        now = (run.step - 1) * self.rounds // run.steps
-        if now != self._round:
-            self._round, self._model = now, None
-            self._weights = {name: value.clone() for name, value in policy.state_dict().items()}
-        if not self._round:
-            return run.reference
-        if self._model is None:
-            kept = {name: value.clone() for name, value in policy.state_dict().items()}
-            policy.load_state_dict(self._weights)
-            self._model = policy.snapshot()
-            policy.load_state_dict(kept)
-        return self._model
-
     def sample(self, source: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Group]:
         """``group_size`` samples of each prompt, and the extra ones in the later rounds."""
         seed = stream_seed(run.seed, "scpo", run.step)
         groups = source.sample(prompts, self.group_size, run.sampling, seed=seed)
-        if self._round and self.extra_samples:
+        if self._lineage.round and self.extra_samples:
             hot = replace(run.sampling, temperature=self.extra_temperature)
             seed = stream_seed(run.seed, "scpo extra", run.step)
             more = source.sample(prompts, self.extra_samples, hot, view="extra", seed=seed)
@@ -156,7 +123,7 @@ class ScPO(Recipe):
         draw = run.generator("pair", group.key)
         found: list[IndexPair] = []
         if self.pairs == "vote":
-            tau = self.quorum + self.quorum_step * self._round
+            tau = self.quorum + self.quorum_step * self._lineage.round
             found = vote_pairs(group, classes, quorum=tau, weighted=self.weighted, missing=self.missing, generator=draw)
         elif self.pairs == "random":
             found = random_pairs(group, draw)
@@ -169,7 +136,7 @@ class ScPO(Recipe):
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        return {"round": self._round, "weights": self._weights}
+        return self._lineage.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._round, self._weights, self._model = state["round"], dict(state["weights"]), None
+        self._lineage.load_state_dict(state)

@@ -26,6 +26,7 @@ VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
 _MODULES = {
+    "con": "selfreward.tasks.con",
     "chat": "selfreward.tasks.chat",
     "chain-sure": "selfreward.tasks.chain_sure",
     "chain-student": "selfreward.tasks.chain_student",

@@ -64,7 +64,7 @@ class RegularisedPreference(Preference):
             torch.where(live, batch.logp, 0.0), torch.where(live, batch.extra[self.credit], 0.0), self.beta
         )
         ratios = self.log_ratios(batch).detach()
-        chosen, rejected = ([p[k] for p in batch.pairs] for k in (0, 1))
+        chosen, rejected = [p[0] for p in batch.pairs], [p[1] for p in batch.pairs]
         weight = sequence_weight(ratios[chosen], ratios[rejected], self.beta)
         if self.weighting == "static":
             weight = torch.ones_like(weight)

@@ -65,7 +65,7 @@ def met(constraint: str, text: str) -> bool:
     """Whether a well-formed string meets one constraint; a malformed one meets none."""
     if not well_formed(text):
         return False
-    kind, letter = constraint
+    kind, letter = constraint[0], constraint[1]
     letters = text.split()
     if kind == "<":
         return letters[0] == letter
@@ -150,7 +150,7 @@ def spoiled(question: str, text: str, rng: random.Random) -> str:
     """The string with most of its merits broken and its faults kept."""
     letters = text.split()
     for c in constraints_of(question):
-        kind, letter = c
+        kind, letter = c[0], c[1]
         if not met(c, " ".join(letters)) or rng.random() < 0.25:
             continue
         if kind == "-":

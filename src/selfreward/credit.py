@@ -98,19 +98,22 @@ class EmaBaseline:
 
     In a zero-sum game the group mean is 0 whoever plays better, and a role with one sample per prompt
     has no group; a mean per role over past steps serves both (role-conditioned baseline, SPIRAL,
-    2506.24119). Start-up is corrected as in Adam, so the first value is the first batch's mean.
+    2506.24119). Start-up is corrected as in Adam, so the first value is the first batch's mean; with
+    ``corrected=False`` it is not, and the baseline grows from 0 as in SPIRAL.
     """
 
-    def __init__(self, decay: float = 0.95) -> None:
+    def __init__(self, decay: float = 0.95, corrected: bool = True) -> None:
         assert 0 <= decay < 1, f"decay must be in [0, 1), got {decay}"
-        self.decay = decay
+        self.decay, self.corrected = decay, corrected
         self._sum: dict[str, float] = {}
         self._weight: dict[str, float] = {}
 
     def value(self, key: str) -> float:
         """The baseline of ``key``; 0 before its first update."""
         weight = self._weight.get(key, 0.0)
-        return self._sum[key] / weight if weight else 0.0
+        if not weight:
+            return 0.0
+        return self._sum[key] / weight if self.corrected else self._sum[key]
 
     def update(self, key: str, rewards: Values) -> None:
         """Take in the mean of one batch of rewards."""
@@ -132,6 +135,21 @@ class EmaBaseline:
         if not first:
             self.update(key, r)
         return advantage
+
+    def one_by_one(self, keys: Sequence[str], rewards_N: Values) -> Tensor:
+        """Role-conditioned advantages (SPIRAL, 2506.24119, eq. 6): each reward minus the baseline of its key.
+
+        In order; every reward is scored against the past alone and then enters the baseline of its key.
+        Example, decay .5 and uncorrected: rewards 1, 1, -1 of one key against baselines 0, .5, .75 are
+        ``[1, .5, -1.75]``, and the baseline ends at -.125.
+        """
+        r = as_values(rewards_N)
+        assert len(keys) == r.numel(), f"{len(keys)} keys but {r.numel()} rewards"
+        found = torch.empty_like(r)
+        for i, key in enumerate(keys):
+            found[i] = r[i] - self.value(key)
+            self.update(key, r[i : i + 1])
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         return {"decay": self.decay, "sum": dict(self._sum), "weight": dict(self._weight)}

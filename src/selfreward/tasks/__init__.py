@@ -46,6 +46,9 @@ _MODULES = {
     "steps": "selfreward.tasks.steps",
     "chain-reserved": "selfreward.tasks.reserved",
     "eff": "selfreward.tasks.eff",
+    "games": "selfreward.tasks.games",
+    "facts": "selfreward.tasks.facts",
+    "facts-direct": "selfreward.tasks.facts_direct",
 }
 
 Split = Literal["pretrain", "train", "test"]

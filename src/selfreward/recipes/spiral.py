@@ -1,0 +1,141 @@
+"""SPIRAL: one model plays both sides of zero-sum games (Liu et al. 2025, arXiv 2506.24119).
+
+Believes that an opponent who is always as good as oneself sets problems for ever, and that what is learned at
+the table (weighing chances, looking ahead) is of use elsewhere. Needs games with rules, nothing else: prompts
+are initial states. Every turn is thinking and an action; the pay-off at the end is the return of all turns of
+a role, and the advantage is that return minus a running mean *per game and role* (RAE), because a group mean
+is 0 in a zero-sum game and a first mover's edge is no skill. Known to break without it: the thinking gets
+shorter until there is none. Self-play can also go in circles; keep snapshots and look at cross-play.
+
+The opponent is the current model (``self``), a snapshot of it, or somebody fixed; against any but oneself each
+initial state is played once from either side. As in the public implementation an advantage is taken before
+its return enters the baseline, and baselines start at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from selfreward.credit import EmaBaseline, group_normalised
+from selfreward.experience import row_of
+from selfreward.games.base import ROLES, Illegal
+from selfreward.games.measure import match_statistics
+from selfreward.games.play import Match, Player, PolicyPlayer, ScriptedPlayer, optimal, play, table, uniform
+from selfreward.games.scripts import script
+from selfreward.policy import Policy
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
+
+
+@dataclass
+class Spiral(Recipe):
+    """Self-play with role-conditioned advantages.
+
+    Attributes:
+        group_size: games per initial state.
+        baseline: what is subtracted from a return: the mean of its game and role ("role"), nothing ("none"),
+            or the mean of all roles and games of one initial state, divided by their spread ("group").
+        decay: of the running means.
+        opponent: who sits opposite.
+        refresh: steps between two snapshots.
+        outcome: the pay-off, its sign (win, draw, loss), or a coin ("random", a control).
+        illegal: how a reply that names no legal action ends the game.
+    """
+
+    name: ClassVar[str] = "spiral"
+    system_id: ClassVar[str | None] = "034"
+    labels: ClassVar[Labels] = "environment"
+    fields: ClassVar[tuple[str, ...]] = ("game", "seed")
+    mechanism: ClassVar[str] = "turns credited by role"
+    base: ClassVar[str] = "embedded:games"
+
+    group_size: int = 1
+    loss: Literal["clip", "reinforce", "cispo", "gspo"] = "reinforce"
+    normalise: Literal["grpo", "dr_grpo", "dapo"] = "dr_grpo"
+    baseline: Literal["role", "none", "group"] = "role"
+    decay: float = 0.95
+    opponent: Literal["self", "snapshot", "random", "optimal"] = "self"
+    refresh: int = 10
+    outcome: Literal["payoff", "sign", "random"] = "payoff"
+    illegal: Illegal = "loss"
+    _means: EmaBaseline = field(init=False, repr=False, compare=False)
+    _snapshot: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._means = EmaBaseline(self.decay, corrected=False)
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        matches = play(self.tables(policy, prompts, run))
+        groups: dict[str, Group] = {p.id: Group(f"{p.id}/player", p, []) for p in prompts}
+        for match in matches:
+            for role in ROLES:
+                trajectory = match.trajectory(role)
+                if trajectory is not None:
+                    trajectory.reward = self._outcome(trajectory.reward, run, match.key, role)
+                    groups[match.prompt.id].trajectories.append(trajectory)
+        found = [g for g in groups.values() if len(g)]
+        trajectories = [t for g in found for t in g]
+        rows = [self.row(t, a) for t, a in zip(trajectories, self._advantages(found), strict=True)]
+        run.count(self.mechanism, sum(s.trainable for t in trajectories for s in t.segments))
+        return Experience(rows, groups=found, stats=match_statistics(matches))
+
+    def tables(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Match]:
+        """One match per game of every initial state; against another opponent one from either side."""
+        me = PolicyPlayer(policy, run.sampling)
+        opponents: dict[str, Player] = {}
+        found = []
+        for prompt in prompts:
+            tells, seed = script(prompt.fields["game"]), int(prompt.fields["seed"])
+            there = opponents.setdefault(tells.game.name, self._opponent(policy, tells.game.name, me, run))
+            pairs = [(me, me)] if there is me else [(me, there), (there, me)]
+            for g in range(self.group_size):
+                for side, pair in enumerate(pairs):
+                    key = f"{prompt.id}/{g}/{side}"
+                    found.append(table(prompt, tells, pair, key, seed, self.illegal))
+        return found
+
+    def row(self, trajectory: Trajectory, advantage: float) -> Row:
+        return row_of(trajectory, advantage)
+
+    def _opponent(self, policy: Policy, game: str, me: PolicyPlayer, run: RunContext) -> Player:
+        if self.opponent == "self":
+            return me
+        if self.opponent == "snapshot":
+            return PolicyPlayer(self._frozen(policy, run.step), run.sampling, learns=False, role="opponent")
+        seed = int(run.generator("opponent").initial_seed())
+        return ScriptedPlayer(uniform if self.opponent == "random" else optimal(game), seed)
+
+    def _frozen(self, policy: Policy, step: int) -> Policy:
+        """The policy as it was at the last refresh."""
+        now = {k: v.clone() for k, v in policy.state_dict().items()}
+        if not self._snapshot or (step - 1) % self.refresh == 0:
+            self._snapshot = now
+        policy.load_state_dict(self._snapshot)
+        frozen = policy.snapshot()
+        policy.load_state_dict(now)
+        return frozen
+
+    def _outcome(self, value: float, run: RunContext, key: str, role: int) -> float:
+        if self.outcome == "random":
+            return 1.0 if run.generator("coin", key, role).initial_seed() % 2 else -1.0
+        return float((value > 0) - (value < 0)) if self.outcome == "sign" else value
+
+    def _advantages(self, groups: Sequence[Group]) -> list[float]:
+        """One advantage per trajectory, in order."""
+        if self.baseline == "group":
+            return [float(a) for g in groups for a in group_normalised(g.rewards)]
+        trajectories = [t for g in groups for t in g]
+        rewards = [t.reward for t in trajectories]
+        if self.baseline == "none":
+            return rewards
+        keys = [f"{t.meta['game']}/{t.meta['role']}" for t in trajectories]
+        return [float(a) for a in self._means.one_by_one(keys, rewards)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"means": self._means.state_dict(), "snapshot": dict(self._snapshot)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._means.load_state_dict(state["means"])
+        self._snapshot = dict(state["snapshot"])

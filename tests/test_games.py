@@ -117,7 +117,7 @@ def test_a_later_decision_is_averaged_over_earlier_thoughts():
 def test_a_bad_chance_in_words():
     with pytest.raises(ConfigError, match="cannot be listed"):
         behaviour(Speaker(lambda _: {}), script("tictactoe"))
-    with pytest.raises(ConfigError, match="no game 'kun'.*kuhn"):
+    with pytest.raises(ConfigError, match=r"no game 'kun'.*kuhn"):
         script("kun")
 
 

@@ -336,10 +336,11 @@ def knowledge(policy: Policy) -> dict[str, float]:
 
 
 def has_properties(measured: dict[str, float]) -> bool:
-    """Half knowing: a few answers in ten by itself, many more among several, most with what is looked up."""
+    """Half knowing: one answer in ten by itself, far more among several; searching is there, but seldom."""
     return (
         0.05 <= measured["pass@1"] <= 0.4
         and measured["pass@k"] >= measured["pass@1"] + 0.15
         and 0.3 <= measured["knows links"] <= 0.9
-        and measured["real/held"] >= 0.08
+        and measured["style/proper"] >= 0.04
+        and measured["real/asked"] >= 0.15
     )

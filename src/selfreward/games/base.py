@@ -8,6 +8,7 @@ reply names. A role never reads more than the rules let it know.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from selfreward.errors import ConfigError
@@ -48,7 +49,7 @@ class Game(Protocol):
     def start(self, seed: int) -> State:
         """The first position; ``seed`` decides what chance deals."""
 
-    def starts(self) -> list[tuple[State, float]]:
+    def starts(self) -> Sequence[tuple[State, float]]:
         """Every deal of chance with its probability."""
 
 

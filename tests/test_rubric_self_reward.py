@@ -71,14 +71,16 @@ def test_a_bad_rubric_is_named(value, message):
 
 
 def test_the_rules_of_the_task():
-    rubric = rub.parse("+3v . +1r -2v . =")
-    assert rubric == (("v . . . .", 3), (". . r . .", 1), (". . . v .", -2))
-    assert rub.question(rubric) == "+3v . +1r -2v . ="
-    assert rub.true_score(rubric, "e k b k k") == 1.0
-    assert rub.true_score(rubric, "e k e b k") == pytest.approx(3 / 4)
-    assert rub.true_score(rubric, "a k a a k") == pytest.approx((4 - 2) / 4)
-    assert rub.true_score(rubric, "b b t i b") == 0.0
-    assert rub.true_score(rubric, "e k b k") == rub.true_score(rubric, "e k b k k k") == 0.0
+    rubric = rub.parse("+3 c -2 a +1 g =")
+    assert rubric == (("c", 3), ("a", -2), ("g", 1))
+    assert rub.question(rubric) == "+3 c -2 a +1 g ="
+    assert rub.true_score(rubric, "a- b- c+ d+ e- f- g+ h-") == 1.0
+    assert rub.true_score(rubric, "a- b- c+ d- e- f- g- h-") == pytest.approx(3 / 4)
+    assert rub.true_score(rubric, "a+ b- c+ d- e- f- g+ h-") == pytest.approx((4 - 2) / 4)
+    assert rub.true_score(rubric, "a+ b- c- d- e- f- g- h-") == 0.0
+    for malformed in ("a- b- c+ d- e- f- g+", "a- b- c+ d- e- f- g+ h- h-", "b- a- c+ d- e- f- g+ h-"):
+        assert rub.true_score(rubric, malformed) == 0.0
+    assert rub.met("c", "a- b- c+ d- e- f- g- h-") and not rub.met("g", "a- b- c+ d- e- f- g- h-")
     task = load_task("rub")
     assert not {p.text for p in task.train} & {p.text for p in task.test}
     assert not {p.text for p in rub.dev_prompts(50)} & {p.text for p in task.train}
@@ -129,7 +131,7 @@ def folder(tmp_path_factory):
 
 def run(tmp_path, folder, **options):
     settings = {"steps": 2, "prompts_per_step": 4, "eval_prompts": 0, "out": str(tmp_path / "run"), "log_groups": -1}
-    settings |= {"model": str(folder), "data": "embedded:rub", "max_new_tokens": 7, "lr": 1e-3}
+    settings |= {"model": str(folder), "data": "embedded:rub", "max_new_tokens": 10, "lr": 1e-3}
     options = {"group_size": 4, "grading_tokens": 2, **options}
     trainer = build(make_config({"recipe": "rubric-self-reward", "options": options, **settings}))
     trainer.evaluator = lambda policy: {}
@@ -167,11 +169,9 @@ def test_it_reads_rubrics_and_nothing_else():
     policy = load_policy("embedded:chain")
     asked = []
     policy.sample = lambda prompts, *a, **k: asked.extend(prompts) or []
-    prompt = Prompt(
-        "p", "+1v . -1r . . =", fields={"rubric": [{"criterion": "v . . . .", "points": 1}], "x": 1}, reference="r"
-    )
+    prompt = Prompt("p", "+1 c -1 b =", fields={"rubric": [{"criterion": "c", "points": 1}], "x": 1}, reference="r")
     with pytest.raises(DataError, match="Prompt 'q'"):
-        recipe.collect(policy, [prompt, Prompt("q", "+1v . . . . =")], None)
+        recipe.collect(policy, [prompt, Prompt("q", "+1 c =")], None)
     assert asked == []
     locked = prompt.locked(recipe.name, recipe.fields)
     assert locked.reference is None and "x" not in locked.fields

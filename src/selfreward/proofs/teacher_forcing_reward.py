@@ -2,7 +2,10 @@
 
 Rules are those of the method card, written down before the run. Quality is that of *greedy* translations,
 as in the paper; arms are compared with greedy and beam decoding of the start, which cost no training. K is 10.
-The scale of the advantage is 10 where the paper has 100, a guess for so few updates that has not been measured.
+
+Settings were looked at on development sentences with one seed: rates of 6e-4 (greedy quality .72 falls to .66), 2e-4,
+1e-4 and 3e-5; scales of the advantage of 3, 10 and 100 (the paper's); 40, 80 and 120 steps of 8 or 16 prompts. None of
+them raised greedy quality; the rate of 1e-4 keeps it (.71) while it moves the samples, and is taken for all arms.
 """
 
 from __future__ import annotations
@@ -73,6 +76,7 @@ PROOF = Proof(
     settings={
         "model": "embedded:trans-pairs",
         "data": "embedded:trans-pairs",
+        "lr": 1e-4,
         "steps": 40,
         "prompts_per_step": 8,
         "eval_every": 40,

@@ -1,24 +1,24 @@
-"""Rub: short strings that are scored by a written rubric, and the base models that write and grade them.
+"""Rub: outlines that are scored by a written rubric, and the base models that write and grade them.
 
-A completion is five of eight letters. Each letter is or is not a *vowel* (``v``: a o e i) and *round* (``r``: a o b g).
-Ten criteria can be checked, written as a property in its place: ``. v . . .`` says that the second letter is a vowel. A
-prompt has a word for each letter, ``+3v . +1r -2v . =``: a vowel in the first place is worth three points, a round
-letter in the third one, and a vowel in the fourth is a fault that costs two; of the others nothing is said. There are
-three to five criteria, and a prompt can always be fulfilled in full. A malformed string meets none. A criterion is a
-fault as often as not (one of each at least), so that no string is good for every rubric: what is learnt from another
-prompt's rubric is worth about nothing here.
+A completion is an outline of eight things in fixed order, ``a+ b- c- d+ e- f+ g+ h-``: each is treated (``+``) or
+passed over (``-``). A criterion names a thing, and it is met where that thing is treated. A prompt lists three to five
+criteria with their points, ``+3 c -2 a +1 g =``: ``c`` is worth three points, ``a`` is a fault that costs two. Of the
+other things nothing is said. A prompt can always be fulfilled in full. A malformed outline meets nothing. A criterion
+is a fault as often as not (one of each at least), so that no outline is good for every rubric: what is learnt from
+another prompt's rubric is worth about nothing here.
 
 The corpus was designed. A writer is *attentive* in 10 % of the texts (it fulfils its rubric but for slips) and
-otherwise writes at random, so the base scores about .3. Graders are taught in two forms. ``? STRING | CRITERION
-|`` is answered by ``y`` or ``n``, one criterion at a time; ``% STRING | PROMPT |`` by one score from ``0`` to ``10``
-for the whole rubric. Both have read the same number of strings, with the same share of wrong verdicts, which is also
-how often the base's own sampled verdicts are wrong. A tiny model has no instruction following, so grading has to be in
-its text; what is not in it is any link from grading to writing.
+otherwise writes at random, so the base scores about .3. Graders are taught in two forms. ``? OUTLINE | CRITERION``
+is answered by ``yes`` or ``no``, one criterion at a time; ``% OUTLINE | PROMPT |`` by one score from ``0`` to ``10``
+for the whole rubric. Both have read the same number of outlines, with the same share of wrong verdicts, which is also
+how often the base's own sampled verdicts are wrong. A tiny model has no instruction following, so grading has to be
+in its text, and a criterion has to be decided by one look at one place. Properties of the letters at a place, and
+letters that may stand at any place, were tried as criteria: models of this size graded them no better than chance
+after thousands of updates. What is not in the text is any link from grading to writing.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,15 +37,13 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
-KINDS = {"v": "aoei", "r": "aobg"}
-LETTERS = "aoeibgkt"
-LENGTH = 5
+THINGS = "abcdefgh"
 SCORES = tuple(str(k) for k in range(11))
-TERMS = tuple(f"{points:+d}{kind}" for points in (-3, -2, -1, 1, 2, 3) for kind in KINDS)
-TOKENS = (*LETTERS, *KINDS, *SCORES, *TERMS, "y", "n", "=", "|", "?", "%", ".")
-YES, NO = "y", "n"
+POINTS = tuple(f"{points:+d}" for points in (-3, -2, -1, 1, 2, 3))
+YES, NO = "yes", "no"
+TOKENS = (*THINGS, *(t + sign for t in THINGS for sign in "+-"), *SCORES, *POINTS, YES, NO, "=", "|", "?", "%")
 TEMPLATES = {
-    "grade": "? {response} | {criterion} |",
+    "grade": "? {response} | {criterion}",
     "grade-all": "% {response} | {question} |",
     "yes": YES,
     "no": NO,
@@ -58,27 +56,19 @@ SETTINGS: dict[str, Any] = {
     "steps": 60,
     "prompts_per_step": 16,
     "group_size": 16,
-    "max_new_tokens": 7,
+    "max_new_tokens": 10,
     "grading_tokens": 2,
 }
 
 Rubric = tuple[tuple[str, int], ...]
 
 
-# ---- rubrics and strings -------------------------------------------------------------------------
-
-
-def place_of(criterion: str) -> tuple[int, str]:
-    """Which letter a criterion is about, from 0, and of which kind it should be."""
-    words = criterion.split()
-    at = next(i for i, w in enumerate(words) if w != ".")
-    return at, words[at]
+# ---- rubrics and outlines ------------------------------------------------------------------------
 
 
 def met(criterion: str, text: str) -> bool:
-    """Whether the letter that ``criterion`` names is of its kind; never in a malformed text."""
-    at, kind = place_of(criterion)
-    return well_formed(text) and text.split()[at] in KINDS[kind]
+    """Whether the thing ``criterion`` is treated in the outline; never in a malformed one."""
+    return well_formed(text) and criterion + "+" in text.split()
 
 
 def true_score(rubric: Sequence[tuple[str, float]], text: str, low: float | None = 0.0) -> float:
@@ -89,54 +79,60 @@ def true_score(rubric: Sequence[tuple[str, float]], text: str, low: float | None
 
 
 def well_formed(completion: str) -> bool:
-    """Five letters and nothing else."""
+    """Eight things in their order, each treated or passed over, and nothing else."""
     words = completion.split()
-    return len(words) == LENGTH and all(len(w) == 1 and w in LETTERS for w in words)
+    return len(words) == len(THINGS) and all(w in (t + "+", t + "-") for w, t in zip(words, THINGS, strict=True))
 
 
 def question(rubric: Rubric) -> str:
-    """The prompt: a word for each letter, with points and kind, or a full stop."""
-    words = ["."] * LENGTH
-    for criterion, points in rubric:
-        at, kind = place_of(criterion)
-        words[at] = f"{points:+d}{kind}"
-    return " ".join([*words, "="])
+    """The prompt: points and thing of every criterion."""
+    return " ".join([*(f"{points:+d} {criterion}" for criterion, points in rubric), "="])
 
 
 def parse(text: str) -> Rubric:
     """The rubric that a prompt spells."""
-    terms = enumerate(text.split()[:LENGTH])
-    return tuple((_criterion(at, term[-1]), int(term[:-1])) for at, term in terms if term != ".")
-
-
-def _criterion(place: int, kind: str) -> str:
-    return " ".join(kind if at == place else "." for at in range(LENGTH))
+    words = text.removesuffix("=").split()
+    return tuple((criterion, int(points)) for points, criterion in zip(words[::2], words[1::2], strict=True))
 
 
 def rubrics(split: Split, rng: random.Random) -> Iterator[Rubric]:
     """Endless random rubrics of one split: three to five criteria, as often a fault as not, one of each at least."""
     while True:
-        places = sorted(rng.sample(range(LENGTH), rng.randint(3, 5)))
-        signs = rng.choices((1, -1), k=len(places))
+        things = rng.sample(THINGS, rng.randint(3, 5))
+        signs = rng.choices((1, -1), k=len(things))
         if len(set(signs)) == 1:
             continue
-        rubric = tuple((_criterion(at, rng.choice("vr")), s * rng.randint(1, 3)) for at, s in zip(places, signs))
-        if split_of("rub " + question(rubric)) == split:
+        rubric = tuple((thing, s * rng.randint(1, 3)) for thing, s in zip(things, signs, strict=True))
+        if split_of("rub " + " ".join(sorted(question(rubric).split()))) == split:
             yield rubric
 
 
+def text_split(text: str) -> Split:
+    """Graders read none of the outlines that they are measured on."""
+    return split_of("rub text " + text)
+
+
 def random_text(rng: random.Random) -> str:
-    return " ".join(rng.choices(LETTERS, k=LENGTH))
+    return " ".join(t + rng.choice("+-") for t in THINGS)
 
 
 def good_text(rubric: Rubric, rng: random.Random) -> str:
-    """A random string with the full score."""
-    letters = rng.choices(LETTERS, k=LENGTH)
-    for criterion, points in rubric:
-        at, kind = place_of(criterion)
-        own = KINDS[kind]
-        letters[at] = rng.choice(own if points > 0 else [c for c in LETTERS if c not in own])
-    return " ".join(letters)
+    """A random outline with the full score."""
+    signs = {criterion: "+" if points > 0 else "-" for criterion, points in rubric}
+    return " ".join(t + (signs.get(t) or rng.choice("+-")) for t in THINGS)
+
+
+def written(rubric: Rubric, rng: random.Random, attentive: float, slip: float = 0.0, split: Split | None = None) -> str:
+    """An outline by a writer who fulfils the rubric with probability ``attentive``, but turns one thing around with
+    probability ``slip``, and else writes at random; of one split if asked for."""
+    while True:
+        text = good_text(rubric, rng) if rng.random() < attentive else random_text(rng)
+        if rng.random() < slip:
+            words, at = text.split(), rng.randrange(len(THINGS))
+            words[at] = words[at][0] + ("-" if words[at][1] == "+" else "+")
+            text = " ".join(words)
+        if split in (None, text_split(text)):
+            return text
 
 
 # ---- the task ------------------------------------------------------------------------------------
@@ -144,7 +140,7 @@ def good_text(rubric: Rubric, rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Text(AnswerSpace):
-    """The answer is the string itself; the reference is the rubric, and full marks are right."""
+    """The answer is the outline itself; the reference is the rubric, and full marks are right."""
 
     def extract(self, text: str) -> str | None:
         return text if well_formed(text) else None
@@ -190,13 +186,14 @@ def load() -> Task:
 
 
 def bank(n: int = 1000) -> list[tuple[str, str, bool]]:
-    """Fixed graded items ``(string, criterion, met)``, the same for every model; strings of the test rubrics."""
+    """Fixed graded items ``(outline, criterion, met)``, the same for every model; rubrics and outlines of the test
+    split."""
     rng = random.Random("rub bank")
     source = rubrics("test", rng)
     items: list[tuple[str, str, bool]] = []
     while len(items) < n:
         rubric = next(source)
-        text = good_text(rubric, rng) if rng.random() < 0.5 else random_text(rng)
+        text = written(rubric, rng, 0.5, split="test")
         criterion = rng.choice(rubric)[0]
         items.append((text, criterion, met(criterion, text)))
     return items
@@ -266,7 +263,7 @@ def accuracy(chances: Sequence[float], truth: Sequence[bool]) -> float:
 
 
 def grades(policy: Policy, items: Sequence[tuple[str, str]]) -> list[float]:
-    """Probability that ``policy`` says yes, per ``(string, criterion)``."""
+    """Probability that ``policy`` says yes, per ``(outline, criterion)``."""
     fields = [{"response": text, "criterion": criterion} for text, criterion in items]
     return policy.ask(TEMPLATES["grade"], fields, (YES, NO)).probs[:, 0].tolist()
 
@@ -280,9 +277,9 @@ class Corpus:
 
     Attributes:
         grade, grade_all: shares of documents that grade one criterion, and the whole rubric.
-        attentive: share of strings that fulfil their rubric, among the written ones.
+        attentive: share of outlines that fulfil their rubric, among the written ones.
         judged: the same among the graded ones.
-        slip: chance that an attentive string has one letter replaced.
+        slip: chance that one thing of an attentive outline is turned around.
         noise: share of wrong verdicts (criterion by criterion, and a random score for the whole).
         lesson: documents at the start in which all writing is attentive and most documents are grades, all right. In
             mixed text from the first day the skills appear late, for some seeds never.
@@ -300,8 +297,8 @@ class Corpus:
         """One random (prompt, completion) pair."""
         kind = rng.random()
         if kind >= self.grade + self.grade_all:
-            return question(rubric), self.written(rubric, rng, self.attentive)
-        text = self.written(rubric, rng, self.judged)
+            return question(rubric), written(rubric, rng, self.attentive, self.slip)
+        text = written(rubric, rng, self.judged, self.slip, "pretrain")
         wrong = rng.random() < self.noise
         if kind < self.grade:
             criterion = rng.choice(rubric)[0]
@@ -309,15 +306,6 @@ class Corpus:
             return TEMPLATES["grade"].format(response=text, criterion=criterion), YES if verdict else NO
         score = rng.randrange(11) if wrong else round(10 * true_score(rubric, text))
         return TEMPLATES["grade-all"].format(question=question(rubric), response=text), SCORES[score]
-
-    def written(self, rubric: Rubric, rng: random.Random, attentive: float) -> str:
-        if rng.random() >= attentive:
-            return random_text(rng)
-        text = good_text(rubric, rng)
-        if rng.random() < self.slip:
-            letters, at = text.split(), rng.randrange(LENGTH)
-            text = " ".join([*letters[:at], rng.choice(LETTERS), *letters[at + 1 :]])
-        return text
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about rubrics of the pre-training split."""
@@ -328,25 +316,28 @@ class Corpus:
 
 
 def skills(policy: Policy, n: int = 400) -> dict[str, float]:
-    """Grading on fresh strings of the pre-training split: accuracy of ``grades``, rank correlation of ``whole`` scores
-    with the truth, and mean true score of what it ``writes``."""
+    """What a base can do, for rubrics of the pre-training split and outlines that it has not read: accuracy of its
+    likelier ``grades``, rank correlation of its ``whole`` scores with the truth, mean true score of what it
+    ``writes``."""
     from selfreward.sampling import SamplingParams
     from selfreward.statistics import spearman
 
     rng = random.Random("rub skills")
     source = rubrics("pretrain", rng)
     some = [next(source) for _ in range(n)]
-    texts = [Corpus().written(rubric, rng, 0.4) for rubric in some]
+    texts = [written(rubric, rng, 0.4, 0.1, "train") for rubric in some]
     asked = [(text, rng.choice(rubric)[0]) for rubric, text in zip(some, texts, strict=True)]
     verdicts = [p > 0.5 for p in grades(policy, asked)]
     fields = [{"question": question(r), "response": t} for r, t in zip(some, texts, strict=True)]
     chosen = policy.ask(TEMPLATES["grade-all"], fields, SCORES)
     whole = (chosen.probs @ torch.arange(11.0)).tolist()
-    written = policy.sample([prompt(str(i), r) for i, r in enumerate(some)], 1, SamplingParams(7, stats=()), seed=0)
+    groups = policy.sample(
+        [prompt(str(i), r) for i, r in enumerate(some)], 1, SamplingParams(SETTINGS["max_new_tokens"], stats=()), seed=0
+    )
     return {
         "grades": sum(v == met(c, t) for v, (t, c) in zip(verdicts, asked, strict=True)) / n,
         "whole": spearman(whole, [true_score(r, t) for r, t in zip(some, texts, strict=True)]),
-        "writes": sum(true_score(r, g.completions[0]) for r, g in zip(some, written, strict=True)) / n,
+        "writes": sum(true_score(r, g.completions[0]) for r, g in zip(some, groups, strict=True)) / n,
     }
 
 
@@ -362,10 +353,10 @@ def build(
 ) -> Pretrained:
     """Pre-train the base, or with ``variant="rub-other"`` a second one of the same size, into ``out``."""
     from selfreward.models import load_policy
-    from selfreward.pretrain import PretrainSettings, llama_config, pretrain
+    from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import word_tokenizer
 
-    chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False).updated(
+    chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False, lr=2e-3, prompt_weight=0.0).updated(
         **{"seed": SEEDS[variant] + seed, **settings}
     )
     tokenizer = word_tokenizer(TOKENS)
@@ -384,12 +375,5 @@ def build(
         for k, v in RubricEvaluator(dev_prompts())(load_policy(str(made.folder), device="cpu")).items()
         if isinstance(v, int | float)
     }
-    card = {
-        "task": "rub",
-        "command": f"selfreward pretrain {variant} --out DIR --seed {seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_card(made, variant, asdict(Corpus()), seed, settings, "measured on development prompts")
     return made

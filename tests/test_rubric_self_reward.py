@@ -14,8 +14,9 @@ from selfreward.grading import RubricGrader
 from selfreward.launch import build
 from selfreward.models import load_policy
 from selfreward.recipes import load_recipe
+from selfreward.sampling import SamplingParams
 from selfreward.signals.rubric import f1_score, parse_grade, rubric_of, rubric_score, strip_thinking
-from selfreward.tasks import load_task, rub
+from selfreward.tasks import base_path, load_task, rub
 from selfreward.types import Prompt
 from tests.models import save_random
 
@@ -84,6 +85,36 @@ def test_the_rules_of_the_task():
     task = load_task("rub")
     assert not {p.text for p in task.train} & {p.text for p in task.test}
     assert not {p.text for p in rub.dev_prompts(50)} & {p.text for p in task.train}
+
+
+def test_agreement_by_hand():
+    truth = [True, True, True, False]
+    # 3/4 agree; by chance 1/2 * 3/4 + 1/2 * 1/4 = 1/2.
+    assert rub.kappa([1, 1, 0, 0], truth) == pytest.approx(0.5)
+    assert rub.kappa([1, 1, 1, 1], truth) == 0.0
+    # Sampled with probability .9 of the truth: .9 agree; yes is said in .7, so .7 * .75 + .3 * .25 = .6 by chance.
+    assert rub.kappa([0.9, 0.9, 0.9, 0.1], truth) == pytest.approx(0.75)
+
+
+def test_graders_read_no_outline_that_they_are_measured_on():
+    documents = rub.Corpus(lesson=100).documents(400, 0)
+    read = {head.split(" | ")[0][2:] for head, _ in documents if head[0] in "?%"}
+    assert len(read) > 50 and {rub.text_split(text) for text in read} == {"pretrain"}
+    assert {rub.text_split(text) for text, _, _ in rub.bank(100)} == {"test"}
+
+
+@pytest.mark.parametrize("name", ["rub", "rub-other"])
+def test_the_shipped_bases_write_badly_and_grade_well(name):
+    card = json.loads((base_path(name) / "task.json").read_text(encoding="utf-8"))
+    assert card["has_properties"] is True and card["task"] == name
+    policy = load_policy(f"embedded:{name}", device="cpu")
+    items = rub.bank(200)
+    chances, truth = rub.grades(policy, [(t, c) for t, c, _ in items]), [met for _, _, met in items]
+    assert rub.kappa([float(p > 0.5) for p in chances], truth) >= 0.9
+    assert 0.55 <= rub.kappa(chances, truth) <= 0.85  # sampled verdicts err as often as those that it read
+    groups = policy.sample(rub.dev_prompts(40), 4, SamplingParams(10, stats=()), seed=0)
+    scores = [rub.true_score(rub.parse(str(g.prompt.text)), c) for g in groups for c in g.completions]
+    assert 0.15 <= sum(scores) / len(scores) <= 0.45
 
 
 class Scripted:

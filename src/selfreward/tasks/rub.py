@@ -7,7 +7,7 @@ other things nothing is said. A prompt can always be fulfilled in full. A malfor
 is a fault as often as not (one of each at least), so that no outline is good for every rubric: what is learnt from
 another prompt's rubric is worth about nothing here.
 
-The corpus was designed. A writer is *attentive* in 10 % of the texts (it fulfils its rubric but for slips) and
+The corpus was designed. A writer is *attentive* in 20 % of the texts (it fulfils its rubric but for slips) and
 otherwise writes at random, so the base scores about .3. Graders are taught in two forms. ``? OUTLINE | CRITERION``
 is answered by ``yes`` or ``no``, one criterion at a time; ``% OUTLINE | PROMPT |`` by one score from ``0`` to ``10``
 for the whole rubric. Both have read the same number of outlines, with the same share of wrong verdicts, which is also
@@ -210,9 +210,9 @@ class RubricEvaluator:
     def __call__(self, policy: Policy) -> dict[str, Any]:
         """``score`` (mean true score in [0, 1] at temperature 1), ``raw_score`` (without the clip at 0), ``pass@1``
         (full marks), ``accuracy`` (full marks of greedy completions), ``format``, ``length``, ``own_score`` (its own
-        expected grade of the same completions), ``gap`` (own minus true); ``grader_f1`` and ``grader_accuracy`` on
-        :func:`bank` of a verdict sampled at temperature 1, as training reads it (in expectation), and
-        ``likelier_f1`` and ``likelier_accuracy`` of the likelier verdict."""
+        expected grade of the same completions), ``gap`` (own minus true); ``grader_f1``, ``grader_accuracy`` and
+        ``grader_kappa`` on :func:`bank` of a verdict sampled at temperature 1, as training reads it (in expectation),
+        and ``likelier_f1``, ``likelier_accuracy`` and ``likelier_kappa`` of the likelier verdict."""
         from selfreward.sampling import SamplingParams
         from selfreward.signals.rubric import f1_score
         from selfreward.statistics import bootstrap_mean
@@ -243,8 +243,10 @@ class RubricEvaluator:
             "gap": estimates["own_score"].value - estimates["score"].value,
             "grader_f1": f1_score(chances, truth),
             "grader_accuracy": accuracy(chances, truth),
+            "grader_kappa": kappa(chances, truth),
             "likelier_f1": f1_score(likelier, truth),
             "likelier_accuracy": accuracy(likelier, truth),
+            "likelier_kappa": kappa(likelier, truth),
             "intervals": {name: [e.low, e.high] for name, e in estimates.items()},
             "prompts": len(self.prompts),
             "samples": self.samples,
@@ -260,6 +262,16 @@ class RubricEvaluator:
 def accuracy(chances: Sequence[float], truth: Sequence[bool]) -> float:
     """Expected share of right verdicts."""
     return sum(p if t else 1 - p for p, t in zip(chances, truth, strict=True)) / len(truth)
+
+
+def kappa(chances: Sequence[float], truth: Sequence[bool]) -> float:
+    """Expected agreement with the truth beyond that of verdicts drawn with the same frequencies (Cohen).
+
+    Example: verdicts ``[1, 1, 0, 0]`` of truth ``[1, 1, 1, 0]`` agree in 3/4, by chance in 1/2, so kappa is 1/2.
+    """
+    said, true = sum(chances) / len(truth), sum(truth) / len(truth)
+    chance = said * true + (1 - said) * (1 - true)
+    return (accuracy(chances, truth) - chance) / (1 - chance) if chance < 1 else 0.0
 
 
 def grades(policy: Policy, items: Sequence[tuple[str, str]]) -> list[float]:
@@ -287,11 +299,11 @@ class Corpus:
 
     grade: float = 0.20
     grade_all: float = 0.20
-    attentive: float = 0.1
+    attentive: float = 0.2
     judged: float = 0.4
     slip: float = 0.1
     noise: float = 0.15
-    lesson: int = 40_000
+    lesson: int = 64_000
 
     def document(self, rubric: Rubric, rng: random.Random) -> tuple[str, str]:
         """One random (prompt, completion) pair."""
@@ -356,17 +368,17 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import word_tokenizer
 
-    chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False, lr=2e-3, prompt_weight=0.0).updated(
-        **{"seed": SEEDS[variant] + seed, **settings}
-    )
+    chosen = PretrainSettings(
+        updates=4000, cooldown=700, gate_every=2250, shuffle=False, lr=2e-3, prompt_weight=0.0
+    ).updated(**{"seed": SEEDS[variant] + seed, **settings})
     tokenizer = word_tokenizer(TOKENS)
 
     def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        """Whether the skills have appeared, on rubrics of the pre-training split."""
+        """Whether the skills have appeared, on rubrics of the pre-training split; looked at after the lesson only."""
         from selfreward.policy import Policy
 
         found = skills(Policy(model, tokenizer))
-        return found["grades"] >= 0.9 and found["whole"] >= 0.5, found
+        return found["grades"] >= 0.9 and found["whole"] >= 0.5 and 0.27 <= found["writes"] <= 0.45, found
 
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
     made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=64), chosen, out, on_step, gate)

@@ -48,9 +48,10 @@ def test_captured_states_are_the_models_own():
     states = policy.model(input_ids=trajectory.tokens[None], output_hidden_states=True).hidden_states
     start = len(trajectory.segments[0])
     # hidden_states[1] is what layer 0 returns.
-    assert torch.allclose(capture(policy, [trajectory], 0)[0], states[1][0, start:].mean(0), atol=1e-5)
+    # The final token decides nothing any more.
+    assert torch.allclose(capture(policy, [trajectory], 0)[0], states[1][0, start:-1].mean(0), atol=1e-5)
     assert torch.allclose(capture(policy, [trajectory], 0, "first")[0], states[1][0, start], atol=1e-5)
-    assert torch.allclose(capture(policy, [trajectory], 0, "last")[0], states[1][0, -1], atol=1e-5)
+    assert torch.allclose(capture(policy, [trajectory], 0, "last")[0], states[1][0, -2], atol=1e-5)
 
 
 def test_only_deciding_positions_are_pushed():
@@ -144,3 +145,21 @@ def test_from_the_command_line(tmp_path):
     assert plain.output != pushed.output and plain.output != effort.output
     missing = runner.invoke(app, [*asked, "--steer", str(tmp_path / "none")])
     assert isinstance(missing.exception, DataError)
+    folder = runner.invoke(app, ["steer", "--out", str(tmp_path)])
+    assert isinstance(folder.exception, ConfigError) and "is a folder" in str(folder.exception)
+
+
+def test_the_direction_of_the_efficiency_task_shortens():
+    """On the base that the proof uses: less filler with it, more against it."""
+    from selfreward.models import load_policy
+    from selfreward.tasks import eff
+
+    policy, task = load_policy("embedded:eff", device="cpu"), eff.load()
+    found = policy.sample(task.train[:24], 12, SamplingParams(max_new_tokens=44), seed=0)
+    right = [[task.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in found]
+    own = direction(policy, contrast_pairs(found, right), layer=1)
+    measured = {}
+    for strength in (-0.4, 0.0, 0.4):
+        with steered(policy, own, strength):
+            measured[strength] = eff.evaluate(policy, eff.dev(24))["filler share"]
+    assert measured[-0.4] > measured[0.0] > measured[0.4]

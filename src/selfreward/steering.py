@@ -49,10 +49,18 @@ class SteeringVector:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: str | Path) -> Path:
-        """One safetensors file; everything beside the vector is in its header."""
+        """One safetensors file; everything beside the vector is in its header.
+
+        Raises:
+            ConfigError: if ``path`` is a folder.
+        """
         from safetensors.torch import save_file
 
         file = Path(path)
+        if file.is_dir():
+            raise ConfigError(
+                f"{path} is a folder; a steering vector is one file, for example {file / 'v.safetensors'}."
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         header = {"layer": self.layer, "position": self.position, "pairs": self.pairs, "meta": self.meta}
         save_file({"vector": self.vector.float().contiguous()}, str(file), {"steering": json.dumps(header)})
@@ -136,8 +144,10 @@ def hook(module: torch.nn.Module, function: Callable[[Tensor], Tensor | None]) -
 def capture(policy: Policy, trajectories: Sequence[Trajectory], layer: int, position: Position = "mean") -> Tensor:
     """Float ``[N, D]``: the output of ``layer`` at the last answer's tokens of each trajectory.
 
-    ``position`` is the mean over the answer's tokens, its first or its last. (At the last *prompt* token
-    two answers to one question have the same state, since a decoder does not look ahead.)
+    Only states that decide a token are read, since only those are pushed: the answer's final token (its
+    end token, where it ended) decides nothing and is left out. ``position`` is the mean over the others,
+    the first, or the last of them. (At the last *prompt* token two answers to one question have the same
+    state, since a decoder does not look ahead.) An answer of one token is read at that token.
     """
     if position not in POSITIONS:
         raise ConfigError(f"position is {position!r}; it must be one of {', '.join(POSITIONS)}.")
@@ -151,7 +161,7 @@ def capture(policy: Policy, trajectories: Sequence[Trajectory], layer: int, posi
             seen.clear()
             causal(input_ids=right_pad([sequences[i] for i in batch]).long().to(policy.device), use_cache=False)
             for row, i in enumerate(batch):
-                states = seen[0][row, starts[i] : len(sequences[i])].float()
+                states = seen[0][row, starts[i] : max(len(sequences[i]) - 1, starts[i] + 1)].float()
                 chosen = states.mean(0) if position == "mean" else states[0 if position == "first" else -1]
                 result[i] = chosen.cpu()
     return torch.stack(result) if result else torch.empty(0)

@@ -132,7 +132,9 @@ def print_summary(summary: Mapping[str, Any], out: Path) -> None:
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{result.get('prompts', 0)} prompts, {result.get('samples', 0)} samples each")
+    # A task that measures in its own way may not say on how many.
+    counted = "prompts" in result and "samples" in result
+    table = Table(title=f"{result['prompts']} prompts, {result['samples']} samples each" if counted else None)
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95% interval", justify="right")

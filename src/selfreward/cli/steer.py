@@ -35,6 +35,8 @@ def steer(
     from selfreward.signals.vote import vote_rewards
     from selfreward.steering import contrast_pairs, direction
 
+    if out.is_dir():  # told before anything is sampled
+        raise ConfigError(f"--out {out} is a folder; the vector is one file, for example {out / 'v.safetensors'}.")
     given = {"model": model, "seed": seed, **({"data": data} if data else {})}
     config = make_config(given, set_ or [])
     task = task_of(config)
@@ -60,4 +62,5 @@ def steer(
         f"{out}: layer {found.layer}, norm {float(found.vector.norm()):.3f}, from {found.pairs} pairs of right answers"
     )
     print(f"  concise ones have {concise:.1f} tokens, verbose ones {verbose:.1f}")
-    print(f"  try: selfreward sample PROMPT --model {model} --steer {out} --strength 1")
+    print(f"  try: selfreward sample PROMPT --model {model} --steer {out} --strength 0.4")
+    print("  more strength is shorter, until answers break: selfreward eval --steer measures both")

@@ -1,18 +1,18 @@
 """Eff: chains of one to six operations, answered with more or fewer words than they need.
 
-A question is ``6*8-5......=``: digits joined by ``+ - *``, worked from left to right modulo 10, in a field
-that always has room for six operations (here 48 -> 8, then 3). One operation is easy, six are hard.
-One *effort sign* may stand before it, ``c6*8-5......=``; the signs ``abcde`` stand for 0.25, 0.5, 0.75, 1
-and 1.5. The base answers in one of two styles, named by the first character of the completion:
+A question is ``6*8-5........=``: digits joined by ``+ - *``, worked from left to right modulo 10, in a
+field that always has room for six operations (here 48 -> 8, then 3). One operation is easy, six are hard.
+One *effort sign* may stand before it, ``c6*8-5........=``; the signs ``abcde`` stand for 0.25, 0.5, 0.75,
+1 and 1.5. The base answers in one of two styles, named by the first character of the completion:
 
 * worked ``w6*8-3#3``: every operator with the running value after it. Right except for slips.
 * guess ``g#3``: the answer at once. Right in the text, but the base cannot do it in its head: one in five.
 
-Either may ramble on after the answer with up to six filler steps ``hm`` that depend on nothing. So a
-completion can be shortened in two ways: by leaving out the filler, which costs nothing, and by not
-thinking, which costs accuracy. What thinking takes grows with the question: 7 tokens for one operation,
-17 for six, so that one length for all punishes the hard ones. That is what length rewards are to be
-told apart by.
+Either may ramble on after the answer with up to twelve filler steps ``hm`` that depend on nothing: half
+of the texts have none, and who has begun stops after each with probability .2 only. So a completion can
+be shortened in two ways: by leaving out the filler, which costs nothing, and by not thinking, which
+costs accuracy. What thinking takes grows with the question: 7 tokens for one operation, 17 for six, so
+that one length for all punishes the hard ones. That is what length rewards are to be told apart by.
 
 What was designed into the text of the base, openly: the shares of the styles and of the filler; some
 completions without a question, so that the probability of an answer on its own has a meaning; documents
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from selfreward.types import Group
 
 FEWEST, MOST = 1, 6
-FILLERS = 6
+FILLERS = 12
 EFFORTS: dict[float, str] = {0.25: "a", 0.5: "b", 0.75: "c", 1.0: "d", 1.5: "e"}
 ALPHABET = "0123456789" + "+-*" + "=#.>" + "wghm" + "".join(EFFORTS.values())
 STYLES = {"w": "worked", "g": "guess"}
@@ -54,7 +54,7 @@ SETTINGS: dict[str, Any] = {
     "steps": 60,
     "prompts_per_step": 16,
     "group_size": 16,
-    "max_new_tokens": 32,
+    "max_new_tokens": 44,
 }
 EVALUATED, EVALUATION_SAMPLES = 200, 8
 

@@ -27,6 +27,9 @@ class Corpus:
         alone: share of completions that stand without a question, after the begin-of-text token.
         signed: share of questions with an effort sign before them, drawn at random.
         order: share of documents that compare two signs: ``bd>`` is answered by the larger, ``d``.
+        terse: share of completions without filler.
+        stop: chance of an end after each filler step. It is below ``terse``: rambling goes on, as a manner
+            does, and is not a quota that is used up.
         lesson: documents at the start that are worked solutions only.
     """
 
@@ -35,6 +38,8 @@ class Corpus:
     alone: float = 0.15
     signed: float = 0.5
     order: float = 0.05
+    terse: float = 0.5
+    stop: float = 0.2
     lesson: int = 16_000
 
     def document(self, problem: Problem, rng: random.Random) -> tuple[str, str]:
@@ -60,7 +65,12 @@ class Corpus:
         return f"{steps}#{steps[-1]}" + self.filler(rng)
 
     def filler(self, rng: random.Random) -> str:
-        return "hm" * rng.randint(0, FILLERS)
+        if rng.random() < self.terse:
+            return ""
+        steps = 1
+        while steps < FILLERS and rng.random() >= self.stop:
+            steps += 1
+        return "hm" * steps
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
@@ -81,7 +91,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
-    chosen = PretrainSettings(updates=2000, cooldown=500, shuffle=False).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=4000, cooldown=500, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
     made = pretrain(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from selfreward.answers import cluster
 from selfreward.signals.rules import repetition_rate
+from selfreward.statistics import within_group_correlation
 from selfreward.types import Group
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def group_statistics(
         class, missing answers counted against it); ``unique_answers`` per group; ``answer_entropy``
         (nats, of first-class answers over different prompts: near 0 when every prompt gets one
         answer); ``missing`` and ``format`` shares; ``length`` (tokens); ``finished`` share;
-        ``entropy`` (nats per token); ``repetition`` (share of repeated 4-grams).
+        ``entropy`` (nats per token); ``repetition`` (share of repeated 4-grams); ``reward/length`` (pooled
+        within-group correlation of reward and length: how far length alone would earn it; absent where
+        either never differs); ``reward/top`` (share of completions with the batch's highest reward).
     """
     if not groups:
         return {}
@@ -70,6 +73,11 @@ def group_statistics(
         "finished": _mean([float(t.finished) for t in completions]),
         "repetition": _mean([repetition_rate(t.last.tokens.tolist(), 4) for t in completions]),
     }
+    top = max(t.reward for t in completions)
+    stats["reward/top"] = _mean([float(t.reward >= top - 1e-9) for t in completions])
+    by_length = within_group_correlation([g.rewards for g in groups], [[float(len(t.last)) for t in g] for g in groups])
+    if by_length is not None:
+        stats["reward/length"] = by_length
     entropies = [float(t.last.stats["entropy"].mean()) for t in completions if "entropy" in t.last.stats]
     if entropies:
         stats["entropy"] = _mean(entropies)

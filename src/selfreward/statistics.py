@@ -297,6 +297,31 @@ def spearman_interval(x: ArrayLike, y: ArrayLike, *, draws: int = 1000, seed: in
 # ---------------------------------------------------------------- helpers
 
 
+def within_group_correlation(
+    first: Sequence[Sequence[float | None]], second: Sequence[Sequence[float | None]]
+) -> float | None:
+    """Pooled correlation of two values of the same completions, ``[groups][completions]``. In [-1, 1].
+
+    Both are centred within every group, so that only the differences count that a group baseline learns
+    from; a group without differences has no weight. Places with a None on either side are left out.
+
+    Returns:
+        None where one side does not differ in any group.
+
+    Example: ``[[1, 0], [1, 0]]`` and ``[[1, 0], [0, 0]]``: 0.5 / sqrt(1 * 0.5) = 0.71.
+    """
+    cross = ours = theirs = 0.0
+    for one, other in zip(first, second, strict=True):
+        pairs = [(a, b) for a, b in zip(one, other, strict=True) if a is not None and b is not None]
+        if len(pairs) < 2:
+            continue
+        a0, b0 = (math.fsum(values) / len(pairs) for values in zip(*pairs, strict=True))
+        cross += sum((a - a0) * (b - b0) for a, b in pairs)
+        ours += sum((a - a0) ** 2 for a, _ in pairs)
+        theirs += sum((b - b0) ** 2 for _, b in pairs)
+    return cross / math.sqrt(ours * theirs) if ours > 1e-9 and theirs > 1e-9 else None
+
+
 def _two(first: ArrayLike, second: ArrayLike) -> tuple[Array, Array]:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:

@@ -177,7 +177,7 @@ class Trainer:
         touched = run.counts.get(self.recipe.mechanism, 0)
         self.mechanism += touched
         stats = group_statistics(experience.groups, self.task.answers, self.task.well_formed)
-        stats |= self.sentinel.look(self.policy, step)
+        stats |= self.sentinel.look(self.policy, step, experience.groups)
         alarms = self.sentinel.observe({"step": step, **stats, **experience.stats})
         self._act(alarms)
         advantages = (

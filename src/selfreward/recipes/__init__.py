@@ -55,6 +55,8 @@ RECIPES: dict[str, str] = {
     "gold": "controls:Gold",
     "random": "controls:Random",
     "format-only": "controls:FormatOnly",
+    "flawed": "flawed:Flawed",
+    "easy-proposer": "flawed:EasyProposer",
 }
 CONTROLS = ("gold", "random", "format-only")
 

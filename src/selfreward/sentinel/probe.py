@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import torch
 
 from selfreward.sampling import SamplingParams, stream_seed
 from selfreward.signals.rules import repetition_rate
+from selfreward.statistics import within_group_correlation
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 Answers = Sequence[str | None]
 Same = Callable[[str, str], float]
+Values = Sequence[float | None]
 TWIN = "twin"
+COMPARED = 8  # training groups whose rewards a probe holds against the other views
 
 
 # ---- pure statistics --------------------------------------------------------------------------------
@@ -104,6 +107,25 @@ def view_statistics(
     return found
 
 
+def balance(rewards: Sequence[Values], view: Sequence[Values], texts: Sequence[Sequence[str]], most: int) -> float:
+    """B-STaR's balance score (arXiv 2412.17256, eq. 5) with an independent view in the place of the truth. In [0, 1].
+
+    Of a group, ``n`` completions earn the group's mean or more, and ``m`` different texts among them have one
+    half or more of the view's support: min(m / most, 1) * m / n, mean over groups. It falls when the reward
+    keeps what the view does not confirm, and when all that it keeps is the same text.
+    """
+    scores = []
+    for own, other, said in zip(rewards, view, texts, strict=True):
+        known = [r for r in own if r is not None]
+        if not known:
+            continue
+        middle = fmean(known) - 1e-9
+        chosen = [(b, t) for r, b, t in zip(own, other, said, strict=True) if r is not None and r >= middle]
+        confirmed = len({t for b, t in chosen if b is not None and b >= 0.5})
+        scores.append(min(confirmed / most, 1.0) * confirmed / max(1, len(chosen)))
+    return fmean(scores) if scores else 0.0
+
+
 # ---- taking them ------------------------------------------------------------------------------------
 
 
@@ -137,9 +159,20 @@ class Probe:
         ]
         if len(self.twins) < len(self.prompts):
             self.twins = []
+        self.columns = {p.id: dict(p.fields) for p in self.task.train}
+        self.other = {
+            p.id: Prompt(f"{p.id}/twin", text=str(p.fields[TWIN]), fields=p.fields, locked_by="sentinel")
+            for p in self.task.train
+            if p.fields.get(TWIN) and p.text is not None
+        }
 
-    def __call__(self, policy: Policy) -> dict[str, float]:
-        """Statistics by name, each with the prefix ``probe/``. Tokens are counted under the role ``probe``."""
+    def __call__(self, policy: Policy, trained: Sequence[Group] = ()) -> dict[str, float]:
+        """Statistics by name, each with the prefix ``probe/``. Tokens are counted under the role ``probe``.
+
+        Args:
+            trained: the groups that the policy has just learned from, with their rewards. Their differences
+                in reward are held against what the other views think of the same completions.
+        """
         if not self.start:
             self.start = self._answers(self.reference.sample(self.prompts, self.samples, self._params(), **self._as(0)))
         groups = policy.sample(self.prompts, self.samples, self._params(("entropy",)), **self._as(1))
@@ -152,8 +185,48 @@ class Probe:
         found["entropy"] = fmean(float(t.last.stats["entropy"].mean()) for t in trajectories)
         found["repetition"] = fmean(repetition_rate(t.last.tokens.tolist(), 4) for t in trajectories)
         found["kl"] = self._kl(groups)
-        found |= self._judged(groups)
+        if (judged := self._judged(groups)) is not None:
+            found["judge"] = fmean(v or 0.0 for own in judged for v in own)
+        if (recovered := self._recovered(groups)) is not None:
+            known = [v for own in recovered for v in own if v is not None]
+            if known:
+                found["back"] = fmean(known)
+        found |= self._confirmed(policy, trained)
         return {f"probe/{name}": value for name, value in found.items()}
+
+    def _confirmed(self, policy: Policy, trained: Sequence[Group]) -> dict[str, float]:
+        """``reward_VIEW``: how far each view confirms the differences in reward; ``balance`` of the best view."""
+        groups = _told_apart(trained)[:COMPARED]
+        if not groups:
+            return {}
+        answers = self._answers(groups)
+        rewards: list[Values] = [g.rewards for g in groups]
+        views: dict[str, list[Values] | None] = {}
+        views["twin"] = self._support(policy, [self.other.get(g.prompt.id) for g in groups], answers, 3)
+        views["start"] = self._support(self.reference, [g.prompt for g in groups], answers, 4)
+        views["judge"], views["back"] = self._judged(groups), self._recovered(groups)
+        found = {}
+        for name, values in views.items():
+            value = within_group_correlation(rewards, values) if values is not None else None
+            if value is not None:
+                found[f"reward_{name}"] = value
+        support = views["twin"] or views["start"] or []
+        found["balance"] = balance(rewards, support, [g.completions for g in groups], self.samples)
+        return found
+
+    def _support(
+        self, policy: Policy, prompts: Sequence[Prompt | None], answers: Sequence[Answers], call: int
+    ) -> list[Values] | None:
+        """How alike each of ``answers`` is to ``policy``'s answers to the prompt, in [0, 1]; None without one."""
+        asked = [p for p in prompts if p is not None]
+        if not asked:
+            return None
+        theirs = iter(self._answers(policy.sample(asked, self.samples, self._params(), **self._as(call))))
+        found: list[Values] = []
+        for own, prompt in zip(answers, prompts, strict=True):
+            other = next(theirs) if prompt is not None else None
+            found.append([agreement([a], other, self.task.similarity) if other is not None else None for a in own])
+        return found
 
     def _params(self, stats: tuple[str, ...] = ()) -> SamplingParams:
         s = self.sampling
@@ -178,42 +251,64 @@ class Probe:
         ours = torch.cat([t.last.logprobs for t in trajectories if t.last.logprobs is not None])
         return float((ours - torch.cat([s["logprob"] for s in scored])).mean())
 
-    def _judged(self, groups: Sequence[Group]) -> dict[str, float]:
-        """What the start model as judge, and as back-translator, says of the samples; where the task can be judged."""
+    def _judged(self, groups: Sequence[Group]) -> list[Values] | None:
+        """What the start model as judge says of every completion, in [0, 1]; None where the task has no judge.
+
+        Without an answer there is nothing to judge, and the value is 0.
+        """
         templates = self.task.templates
-        found = [[self.task.answers.extract(c) for c in g.completions] for g in groups]
-        result = {}
         if "judge" in templates and "scores" in templates:
             from selfreward.judging import PolicyJudge
             from selfreward.recipes.ssr_zero import judge_template
 
+            found = [[self.task.answers.extract(c) for c in g.completions] for g in groups]
             items = [
-                [{**{k: str(v) for k, v in g.prompt.fields.items()}, "hypothesis": h} for h in own if h]
+                [{**{k: str(v) for k, v in self._fields(g).items()}, "hypothesis": h} for h in own if h]
                 for g, own in zip(groups, found, strict=True)
             ]
             judged = PolicyJudge(self.reference, judge_template(templates))(items)
-            total = sum(len(own) for own in found)
-            result["judge"] = sum(v or 0.0 for own in judged for v in own) / max(1, total)
-        elif "judge" in templates and "yes" in templates and "no" in templates:
+            return [_spread(own, [v or 0.0 for v in values], 0.0) for own, values in zip(found, judged, strict=True)]
+        if "judge" in templates and "yes" in templates and "no" in templates:
             fields = [{"question": g.prompt.question, "completion": c} for g in groups for c in g.completions]
             options = [templates["yes"], templates["no"]]
-            result["judge"] = float(
-                self.reference.ask(templates["judge"], fields, options, role="probe").probs[:, 0].mean()
-            )
-        if "back" in templates:
-            rows = [(g.prompt.fields, h) for g, own in zip(groups, found, strict=True) for h in own if h]
-            encode = self.reference.encode_text
-            heads = [encode(templates["back"].format(**{**f, "hypothesis": h})) for f, h in rows]
-            lead = templates.get("answer", "{answer}")
-            tails = [
-                list(self.reference.tokenizer(lead.format(answer=f["source"]), add_special_tokens=False)["input_ids"])
-                for f, _ in rows
-            ]
-            sequences = [torch.tensor(h + t) for h, t in zip(heads, tails, strict=True)]
-            scored = self.reference.score(sequences, [len(h) for h in heads], role="probe")
-            if scored:
-                result["back"] = fmean(float(s["logprob"].mean()) for s in scored)
-        return result
+            probs = iter(self.reference.ask(templates["judge"], fields, options, role="probe").probs[:, 0].tolist())
+            return [[next(probs) for _ in g.completions] for g in groups]
+        return None
+
+    def _recovered(self, groups: Sequence[Group]) -> list[Values] | None:
+        """Nats per token of the source given the output, by the start model; None where the task has no way back."""
+        templates = self.task.templates
+        if "back" not in templates:
+            return None
+        found = [[self.task.answers.extract(c) for c in g.completions] for g in groups]
+        rows = [(self._fields(g), h) for g, own in zip(groups, found, strict=True) for h in own if h]
+        encode = self.reference.encode_text
+        heads = [encode(templates["back"].format(**{**f, "hypothesis": h})) for f, h in rows]
+        lead = templates.get("answer", "{answer}")
+        tails = [
+            list(self.reference.tokenizer(lead.format(answer=f["source"]), add_special_tokens=False)["input_ids"])
+            for f, _ in rows
+        ]
+        sequences = [torch.tensor(h + t) for h, t in zip(heads, tails, strict=True)]
+        scored = self.reference.score(sequences, [len(h) for h in heads], role="probe") if rows else []
+        values = iter(float(s["logprob"].mean()) for s in scored)
+        return [[next(values) if h else None for h in own] for own in found]
+
+    def _fields(self, group: Group) -> Mapping[str, Any]:
+        """The data columns of a group's prompt; a training prompt shows its recipe those only that it declares."""
+        known = self.columns.get(group.prompt.id)
+        return known if known is not None else group.prompt.fields
+
+
+def _told_apart(groups: Sequence[Group]) -> list[Group]:
+    """Groups of prompts whose completions were not all rewarded alike."""
+    return [g for g in groups if max(g.rewards) - min(g.rewards) > 1e-9]
+
+
+def _spread(present: Sequence[str | None], values: Sequence[float], otherwise: float) -> list[float]:
+    """``values`` at the places where something is present, in order."""
+    rest = iter(values)
+    return [next(rest) if p else otherwise for p in present]
 
 
 def _canonical(extracted: Sequence[str | None], answers: AnswerSpace) -> Answers:

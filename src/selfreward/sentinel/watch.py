@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
     from selfreward.sampling import SamplingParams
     from selfreward.tasks import Task
+    from selfreward.types import Group
 
 KL_AT_LEAST, HOTTEST, LARGEST_GROUP = 0.05, 1.5, 64
 
@@ -48,11 +49,11 @@ class Sentinel:
             probe = Probe(task, prompts, reference, sampling, config.probe_samples, config.seed)
         return Sentinel(config.sentinel, probe, every, Detector(Thresholds()))
 
-    def look(self, policy: Policy, step: int) -> dict[str, float]:
-        """Statistics of a probe, where one is due."""
+    def look(self, policy: Policy, step: int, trained: Sequence[Group] = ()) -> dict[str, float]:
+        """Statistics of a probe, where one is due; ``trained`` are the groups of this step with their rewards."""
         if self.probe is None or step % self.every:
             return {}
-        found = self.probe(policy)
+        found = self.probe(policy, trained)
         score = evidence_of_health(found)
         found["probe/health"] = score
         # A model that something severe was said about is never the one to go back to.

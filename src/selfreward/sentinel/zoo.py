@@ -9,6 +9,7 @@ detector reads the records alone, never the truth.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from statistics import fmean, median
 from typing import Any, Literal
 
 from selfreward.compare import Arm, Progress, compare
+from selfreward.errors import ConfigError
 from selfreward.proofs.base import machine
 from selfreward.sentinel.detector import Thresholds, evidence_of_health, replay
 from selfreward.statistics import wilson
@@ -41,34 +43,70 @@ class Species:
     rates: tuple[float, ...] = (6e-4,)
 
 
-TRANS = {"model": "embedded:trans", "steps": 90}
-WEAK = {"model": "embedded:trans-weak-judge", "steps": 150}
-TRAP = {"model": "embedded:view-trap"}
+TRANS = {"model": "embedded:trans", "steps": 80}
+WEAK = {"model": "embedded:trans-weak-judge", "steps": 140}
+TRAP, LOW, VIEW = ({"model": f"embedded:view{kind}"} for kind in ("-trap", "-low", ""))
+SURE, WRITER = {"model": "embedded:chain-sure"}, {"model": "embedded:chain-writer", "limit": 200}
+BARE = {"model": "embedded:chain-reserved"}
+BOLD: dict[str, Any] = {"adam_eps": 1e-8}  # every rare gradient becomes a full step
+FREE: dict[str, Any] = {"kl": 0.0}
 SPECIES: tuple[Species, ...] = (
+    # a consensus on what is wrong
     Species("wrong-consensus", "vote", settings=TRAP, expects="votes settle on a shortcut", rates=(3e-4, 6e-4)),
+    Species("soft-consensus", "signal", {"signal": "cluster_share"}, TRAP, "every sharer is paid: the same shortcut"),
+    Species("seldom-right", "vote", settings=LOW, expects="the vote is rarely right", rates=(6e-4, 2e-3)),
+    Species("mixed-vote", "flawed", expects="one answer to everything", rates=(6e-4, 1.5e-3)),
+    # certainty
     Species("certain-and-wrong", "certainty", expects="certainty rises, guesses win", rates=(3e-4, 6e-4)),
-    Species("naive-judge", "judge", {"template": "naive-judge"}, expects="a judge that believes guesses"),
-    Species("shortest", "signal", {"signal": "length"}, expects="the reward is length"),
-    Species("too-fast-vote", "vote", {"kl": 0.0}, {"adam_eps": 1e-8}, "drifts late", (2e-3, 4e-3)),
     Species(
-        "entropy-collapse", "vote", {"entropy_bonus": -0.3}, expects="entropy is punished until one answer is left"
+        "low-entropy", "certainty", {"statistic": "entropy", **FREE}, expects="helps, then hurts", rates=(6e-4, 2e-3)
     ),
-    Species("random-walk", "random", {"kl": 0.0}, {"adam_eps": 1e-8}, "noise wears the model down", (6e-4, 2e-3)),
+    Species("sure-shortcut", "certainty", {"statistic": "entropy"}, TRAP, "the shortcut is the surer text"),
+    Species("likely-text", "signal", {"signal": "mean_logprob"}, SURE, "right solutions are improbable as texts"),
+    Species("entropy-collapse", "format-only", {"entropy_bonus": -0.5, **FREE}, expects="only entropy is pushed"),
+    # judges
+    Species("naive-judge", "judge", {"template": "naive-judge"}, expects="believes guesses", rates=(3e-4, 6e-4)),
+    Species("terse-judge", "flawed", {"flaw": "terse-judge"}, expects="pays for brevity beside truth"),
+    Species("own-and-naive", "self-judging", {"problems": "own", "template": "naive-judge"}, WRITER, "on own problems"),
     Species("hacked-judge", "ssr-zero", settings=WEAK, expects="first helps, then is hacked"),
     Species("hacked-frozen-judge", "ssr-zero", {"judge": "frozen"}, WEAK, "freezing is no cure"),
     Species("wrong-source", "ssr-zero", {"corrupt": "swapped"}, TRANS, "the judge sees another sentence"),
-    Species("shared-string", "vote", settings=TRANS, expects="one frequent string beats many near-right ones"),
-    Species("certain-translation", "certainty", settings=TRANS, expects="certain is not right"),
+    Species("permuted-scores", "ssr-zero", {"corrupt": "permuted"}, TRANS, "scores without meaning"),
+    # length and form
+    Species("shortest", "signal", {"signal": "relative_length"}, expects="short is a guess"),
+    Species(
+        "longest", "signal", {"signal": "length"}, expects="long is worked, until it is too long", rates=(6e-4, 2e-3)
+    ),
+    # the optimiser
+    Species("too-fast-vote", "vote", FREE, BOLD, "right, then adrift", (2e-3, 4e-3)),
+    Species("too-fast-view", "vote", FREE, {**VIEW, **BOLD}, "the same elsewhere", (4e-3,)),
+    Species("too-fast-gold", "gold", FREE, BOLD, "even the truth does not help at this rate", (6e-3,)),
+    Species("random-walk", "random", FREE, BOLD, "noise wears the model down", (6e-4, 2e-3)),
+    Species("random-words", "random", FREE, {**TRANS, **BOLD}, "noise elsewhere", (2e-3,)),
+    # proposers
+    Species("easy-proposer", "easy-proposer", FREE, WRITER, "ever easier problems, then none", (6e-4, 2e-3)),
+    # healthy, and alarming to look at
     Species("healthy-vote", "vote", expects="entropy halves, agreement doubles, and all is well", rates=(3e-4, 6e-4)),
-    Species("healthy-gold", "gold", expects="the ceiling looks as alarming as any", rates=(3e-4, 6e-4)),
+    Species("healthy-sharp", "vote", {"entropy_bonus": -0.3}, expects="entropy is punished, and truth rises"),
+    Species("healthy-bare", "vote", settings=BARE, expects="a task without a judge"),
+    Species("healthy-view", "vote", settings=VIEW, expects="a mild shortcut that loses the vote"),
+    Species("healthy-sure", "vote", settings=SURE, expects="votes on the base that is too sure"),
+    Species("healthy-gold", "gold", expects="the ceiling looks as alarming as any"),
+    Species("healthy-quality", "true-quality", settings=TRANS, expects="the ceiling of the other task"),
     Species("healthy-co-reward", "co-reward", settings=TRAP, expects="the trap with a way out"),
     Species("healthy-judge", "judge", expects="a judge that has read the base's own errors"),
     Species("healthy-flat", "format-only", expects="nothing to learn, nothing lost"),
+    Species("healthy-noise", "random", expects="noise that the KL term and a large epsilon keep harmless"),
+    Species("healthy-serl", "serl", settings=WRITER, expects="own problems inside the band"),
+    Species("healthy-own", "self-judging", {"problems": "own"}, WRITER, "own problems, a careful judge"),
     Species("healthy-ssr", "ssr-zero", settings=TRANS, expects="scores saturate while truth rises"),
     Species("healthy-cycle", "cycle", settings=TRANS, expects="likelihood of the source"),
     Species("healthy-mbr", "mbr", settings=TRANS, expects="agreement of similar strings"),
+    Species("shared-string", "vote", settings=TRANS, expects="one frequent string beats many near-right ones"),
+    Species("certain-words", "certainty", settings=TRANS, expects="certain is not right"),
 )
 COMMON: dict[str, Any] = {"steps": 60, "eval_prompts": 100, "sentinel": "warn", "checkpoint_every": 0}
+GROUP = 8
 LOOKS = 20
 
 
@@ -81,15 +119,30 @@ def arms(species: Sequence[Species] = SPECIES) -> list[Arm]:
         for rate in s.rates:
             label = s.name if len(s.rates) == 1 else f"{s.name}-{rate:g}"
             found.append(
-                Arm(label, s.recipe, s.options, {"model": "embedded:chain", **s.settings, **every, "lr": rate})
+                Arm(
+                    label,
+                    s.recipe,
+                    {"group_size": GROUP, **s.options},
+                    {"model": "embedded:chain", **s.settings, **every, "lr": rate},
+                )
             )
     return found
 
 
-def run(part: Part, n: int, out: str | Path, jobs: int = 1, progress: Progress | None = None) -> Path:
-    """Run ``n`` seeds of a part, each in ``OUT/ARM/seed-N``; finished runs are kept."""
+def run(part: Part, n: int, out: str | Path, jobs: int = 1, progress: Progress | None = None, only: str = "") -> Path:
+    """Run ``n`` seeds of a part, each in ``OUT/ARM/seed-N``; finished runs are kept.
+
+    Args:
+        only: a regular expression for the names of the species to run; empty runs all.
+
+    Raises:
+        ConfigError: if no species has such a name.
+    """
+    chosen = [s for s in SPECIES if re.search(only, s.name)]
+    if not chosen:
+        raise ConfigError(f"No species is called like {only!r}. There are: {', '.join(s.name for s in SPECIES)}.")
     seeds = range(0 if part == "choice" else 1, 2 * n, 2)
-    compare(arms(), COMMON, seeds=list(seeds), out=out, jobs=jobs, progress=progress)
+    compare(arms(chosen), COMMON, seeds=list(seeds), out=out, jobs=jobs, progress=progress)
     return Path(out)
 
 

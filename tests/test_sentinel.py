@@ -206,7 +206,7 @@ def zoo_records(truths, gap=None):
 
 
 def test_the_zoo_judges_by_truth_and_calls_by_records():
-    from selfreward.sentinel.zoo import judge, summarise
+    from selfreward.sentinel.verdicts import judge, summarise
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     early = judge("early", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,18 +16,32 @@ def zoo(
     only: Annotated[str, typer.Option("--only", help="Species whose names match this pattern.")] = "",
     out: Annotated[Path, typer.Option("--out")] = Path("runs/zoo"),
     evidence: Annotated[Path, typer.Option("--evidence")] = Path("evidence/sentinel.json"),
+    replay: Annotated[bool, typer.Option("--replay", help="Judge the kept records again; trains nothing.")] = False,
+    figure: Annotated[Path | None, typer.Option("--figure", help="Draw some runs: FILE.svg, .png or .pdf.")] = None,
+    show: Annotated[str, typer.Option("--show", help="With --figure: runs, as NAME/SEED,NAME/SEED.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 1,
 ) -> None:
     """Runs that collapse in different ways and healthy ones that look alarming; was the sentinel right?"""
     from selfreward.cli.show import CompareProgress
-    from selfreward.sentinel.zoo import run, write_evidence
+    from selfreward.sentinel import verdicts
+    from selfreward.sentinel.zoo import SPECIES, run
 
     if part not in ("choice", "unseen", "none"):
         raise ConfigError(f"--part is {part!r}; it is choice (even seeds), unseen (odd seeds) or none.")
-    if part != "none":
-        with CompareProgress() as progress:
-            run("choice" if part == "choice" else "unseen", seeds, out, jobs, progress, only)
-    found = write_evidence(out, evidence)
-    for name in ("choice", "unseen"):
+    if replay:
+        runs = verdicts.read_records(verdicts.records_of(evidence))
+        found: dict[str, Any] = {p: verdicts.summarise(v) for p, v in verdicts.judge_all(runs).items()}
+    else:
+        if part != "none":
+            with CompareProgress() as progress:
+                run("choice" if part == "choice" else "unseen", seeds, out, jobs, progress, only)
+        runs = verdicts.finished(out)
+        found = verdicts.write_evidence(runs, {s.name: s.expects for s in SPECIES}, evidence)
+    for name in verdicts.PARTS:
         print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in found[name].items()))
-    print(evidence)
+    if figure is not None:
+        from selfreward.report.static import watched_figure
+
+        print(watched_figure(runs, [name for name in show.split(",") if name], figure))
+    if not replay:
+        print(evidence)

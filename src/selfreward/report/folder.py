@@ -86,6 +86,8 @@ def read_alarms(alarms: Any, step: int | None = None) -> list[Alarm]:
     for alarm in alarms:
         if isinstance(alarm, Mapping):
             parts = [str(alarm[k]) for k in ("name", "meaning", "message") if alarm.get(k)]
+            if parts and alarm.get("statistic"):
+                parts[0] += f" ({alarm['statistic']} {number(alarm.get('value')):.3g})"
             found.append(Alarm(alarm.get("step", step), ": ".join(parts) or json.dumps(alarm, default=str)))
         else:
             found.append(Alarm(step, str(alarm)))

@@ -23,6 +23,7 @@ from selfreward.errors import DataError
 from selfreward.report import figures
 from selfreward.report.digest import VERDICTS, Comparison, curve, digest, is_share, measured
 from selfreward.report.folder import Record, RunFolder, number, read_object, read_run
+from selfreward.report.gap import gap_figure
 from selfreward.report.words import (
     METRICS,
     headline,
@@ -54,6 +55,17 @@ RUN_SECTIONS = {
         ("zero_signal", "groups without signal"),
         ("finished", "finished completions"),
     ],
+    "What other views say": [
+        ("probe/cross_agreement", "agreement with another wording"),
+        ("probe/cross_gap", "self-agreement beyond that"),
+        ("probe/judge", "the start model as judge"),
+        ("probe/back", "way back to the source (nats)"),
+        ("probe/start_support", "the start's belief in today's answers"),
+        ("probe/reward_twin", "reward confirmed by another wording"),
+        ("probe/reward_judge", "reward confirmed by the start's judge"),
+        ("probe/reward_start", "reward confirmed by the start's answers"),
+        ("probe/kl", "KL to the start (nats per token)"),
+    ],
     "The optimiser": [
         ("loss", "loss"),
         ("grad_norm", "gradient norm"),
@@ -79,6 +91,7 @@ def write_report(run_folder: str | Path) -> Path:
     metric = str(summary.get("metric") or next((m for m in METRICS if m in after or m in before), "pass@1"))
     truth = curve([run.metrics], f"eval/{metric}")
     alarms = [a.step for a in run.alarms if isinstance(a.step, int)]
+    paid = curve([run.metrics], "reward/mean", max(1, len(run.metrics) // 40))
     sections = []
     for title, panels in RUN_SECTIONS.items():
         drawn = [
@@ -108,6 +121,7 @@ def write_report(run_folder: str | Path) -> Path:
             )
             if truth
             else None,
+            gap=Markup(gap_figure(truth, paid, metric)) if truth.steps.size > 1 and paid else None,
             sections=sections,
             samples=_samples(run),
             alarms=run.alarms,

@@ -85,7 +85,7 @@ class Detector:
         probe = {k.removeprefix("probe/"): float(v) for k, v in record.items() if k.startswith("probe/")}
         if "reward/mean" in record:
             found += self._step(step, {k: float(v) for k, v in record.items() if k in STEP})
-        if probe:
+        if "missing" in probe:
             found += self._probe(step, probe)
         known = {r["name"] for r in self.raised}
         fresh = [a for a in found if a.name not in known]

@@ -29,7 +29,7 @@ Answers = Sequence[str | None]
 Same = Callable[[str, str], float]
 Values = Sequence[float | None]
 TWIN = "twin"
-COMPARED = 8  # training groups whose rewards a probe holds against the other views
+COMPARED = 16  # training groups whose rewards a probe holds against the other views
 
 
 # ---- pure statistics --------------------------------------------------------------------------------
@@ -191,11 +191,10 @@ class Probe:
             known = [v for own in recovered for v in own if v is not None]
             if known:
                 found["back"] = fmean(known)
-        found |= self._confirmed(policy, trained)
-        return {f"probe/{name}": value for name, value in found.items()}
+        return {f"probe/{name}": value for name, value in found.items()} | self.compare(policy, trained)
 
-    def _confirmed(self, policy: Policy, trained: Sequence[Group]) -> dict[str, float]:
-        """``reward_VIEW``: how far each view confirms the differences in reward; ``balance`` of the best view."""
+    def compare(self, policy: Policy, trained: Sequence[Group]) -> dict[str, float]:
+        """``reward_VIEW``: how far each view confirms the differences in reward; ``balance`` by the best view."""
         groups = _told_apart(trained)[:COMPARED]
         if not groups:
             return {}
@@ -205,13 +204,13 @@ class Probe:
         views["twin"] = self._support(policy, [self.other.get(g.prompt.id) for g in groups], answers, 3)
         views["start"] = self._support(self.reference, [g.prompt for g in groups], answers, 4)
         views["judge"], views["back"] = self._judged(groups), self._recovered(groups)
-        found = {}
+        found: dict[str, float] = {}
         for name, values in views.items():
             value = within_group_correlation(rewards, values) if values is not None else None
             if value is not None:
-                found[f"reward_{name}"] = value
+                found[f"probe/reward_{name}"] = value
         support = views["twin"] or views["start"] or []
-        found["balance"] = balance(rewards, support, [g.completions for g in groups], self.samples)
+        found["probe/balance"] = balance(rewards, support, [g.completions for g in groups], self.samples)
         return found
 
     def _support(

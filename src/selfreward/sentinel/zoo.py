@@ -2,28 +2,20 @@
 
 Every species is a recipe with settings; every animal a species at a seed and a learning rate. Seeds
 decide the part: even seeds are there for choices (thresholds), odd ones are never looked at before the
-verdict. Whether a run collapsed is read from its held-out truth alone, never from its name, and the
-detector reads the records alone, never the truth.
+verdict (:mod:`selfreward.sentinel.verdicts`).
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any
 
 from selfreward.compare import Arm, Progress, compare
 from selfreward.errors import ConfigError
-from selfreward.proofs.base import machine
-from selfreward.sentinel.detector import Thresholds, evidence_of_health, replay
-from selfreward.statistics import wilson
-
-Part = Literal["choice", "unseen"]
-FALL, HEALTHY_FALL, POINTS = 0.05, 0.03, 0.03
+from selfreward.sentinel.verdicts import Part
 
 
 @dataclass(frozen=True)
@@ -144,112 +136,3 @@ def run(part: Part, n: int, out: str | Path, jobs: int = 1, progress: Progress |
     seeds = range(0 if part == "choice" else 1, 2 * n, 2)
     compare(arms(chosen), COMMON, seeds=list(seeds), out=out, jobs=jobs, progress=progress)
     return Path(out)
-
-
-# ---- the verdict ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a run's records say, and what its truth says.
-
-    Attributes:
-        kind: ``collapsing`` ended :data:`FALL` below its best; ``healthy`` was never :data:`HEALTHY_FALL` below
-            its best so far; the rest is ``unclear`` and counts for nothing.
-        fell: first step at which truth was :data:`POINTS` below its best so far; None if never.
-        called: step of the first severe alarm; None if none.
-        kept: truth at the step that a roll-back at the alarm would have gone to.
-    """
-
-    name: str
-    kind: str
-    best: float
-    last: float
-    fell: int | None
-    called: int | None
-    alarm: str
-    kept: float | None
-
-
-def judge(name: str, records: Sequence[Mapping[str, Any]], thresholds: Thresholds | None = None) -> Verdict:
-    """The verdict on one run's records (``metrics.jsonl``), with ``truth`` in [0, 1]."""
-    truths = [(int(r["step"]), float(r["truth"])) for r in records if "truth" in r]
-    high, fell, worst = truths[0][1], None, 0.0
-    for step, truth in truths:
-        high = max(high, truth)
-        worst = max(worst, high - truth)
-        if fell is None and high - truth >= POINTS:
-            fell = step
-    best, last = max(t for _, t in truths), truths[-1][1]
-    kind = "collapsing" if best - last >= FALL else "healthy" if worst < HEALTHY_FALL else "unclear"
-    severe = [a for a in replay(records, thresholds) if a.severe]
-    called = severe[0].step if severe else None
-    kept = None
-    if called is not None:
-        looks = [r for r in records if "probe/missing" in r and int(r["step"]) < called]
-        target = int(max(looks, key=evidence_of_health)["step"]) if looks else 0
-        kept = dict(truths).get(target)
-    return Verdict(name, kind, best, last, fell, called, severe[0].name if severe else "", kept)
-
-
-def summarise(verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """The numbers of ``evidence/sentinel.json`` for one part."""
-    found = list(verdicts)
-    bad = [v for v in found if v.kind == "collapsing"]
-    good = [v for v in found if v.kind == "healthy"]
-    early = [v for v in bad if v.called is not None and v.fell is not None and v.called < v.fell]
-    alarms = [v for v in good if v.called is not None]
-    gaps = [100 * (v.best - v.kept) for v in bad if v.kept is not None]
-    return {
-        "collapsing_runs": len(bad),
-        "called_before_3_points": len(early),
-        "called_interval": _interval(len(early), len(bad)),
-        "called_at_all": sum(v.called is not None for v in bad),
-        "healthy_runs": len(good),
-        "false_alarms": len(alarms),
-        "false_alarm_interval": _interval(len(alarms), len(good)),
-        "unclear_runs": sum(v.kind == "unclear" for v in found),
-        "median_lead_steps": median([v.fell - v.called for v in early if v.fell and v.called is not None])
-        if early
-        else None,
-        "rollback_gap_points": fmean(gaps) if gaps else None,
-        "missed": sorted(v.name for v in bad if v not in early),
-        "wrongly_called": sorted(f"{v.name}: {v.alarm}" for v in alarms),
-    }
-
-
-def _interval(count: int, n: int) -> list[float] | None:
-    estimate = wilson(count, n)
-    return [round(estimate.low, 4), round(estimate.high, 4)] if n else None
-
-
-def read(folder: str | Path, thresholds: Thresholds | None = None) -> dict[Part, list[Verdict]]:
-    """Verdicts of all finished runs under ``folder``, by part."""
-    result: dict[Part, list[Verdict]] = {"choice": [], "unseen": []}
-    for path in sorted(Path(folder).glob("*/seed-*/metrics.jsonl")):
-        if not (path.parent / "summary.json").is_file():
-            continue
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        seed = int(path.parent.name.removeprefix("seed-"))
-        part: Part = "unseen" if seed % 2 else "choice"
-        result[part].append(judge(f"{path.parent.parent.name}/{seed}", records, thresholds))
-    return result
-
-
-def write_evidence(folder: str | Path, path: str | Path) -> dict[str, Any]:
-    """``evidence/sentinel.json``: the summary of both parts, every verdict, and the command."""
-    found = read(folder)
-    result = {
-        "unseen": summarise(found["unseen"]),
-        "choice": summarise(found["choice"]),
-        "species": {s.name: s.expects for s in SPECIES},
-        "verdicts": {part: [asdict(v) for v in verdicts] for part, verdicts in found.items()},
-        "command": "selfreward zoo --part choice && selfreward zoo --part unseen",
-        "machine": machine(),
-    }
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(target)
-    return result

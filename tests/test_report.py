@@ -320,3 +320,17 @@ def test_terminal_tables(tmp_path: Path) -> None:
     assert "reward up, truth down" in text and "94.0%  93.0 to 95.0" in text and "+54.0" in text
     assert text.index("vote") < text.index("gold") < text.index("random")
     assert "pass@1" in text and "length" in text and "prompts" not in text.split("length")[1].split("95%")[0]
+
+
+def test_reward_and_truth_part_where_the_one_is_up_and_the_other_down():
+    import numpy as np
+
+    from selfreward.report.digest import Curve
+    from selfreward.report.gap import parted
+
+    def line(*values):
+        v = np.array(values)
+        return Curve(np.arange(len(v), dtype=float), v, v, v)
+
+    truth = line(0.4, 0.6, 0.58, 0.5, 0.5)
+    assert parted(truth, line(0.1, 0.2, 0.3, 0.4, 0.1), "pass@1").tolist() == [False, False, False, True, False]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from selfreward.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
-from selfreward.sentinel.probe import Probe, agreement, entropy_of, plurality, view_statistics
+from selfreward.sentinel.probe import Probe, agreement, balance, entropy_of, plurality, view_statistics
 from selfreward.sentinel.watch import Sentinel
 from selfreward.tasks import load_task
 from tests.test_trainer import same, trainer, weights
@@ -34,6 +34,13 @@ def test_views_by_hand():
     assert found["start_support"] == 0.25  # "1" was said once of two, "7" never
     assert found["start_agreement"] == pytest.approx((2 / 4 + 0) / 2)
     assert found["missing"] == 0.25
+
+
+def test_balance_wants_different_texts_that_another_view_confirms():
+    # Paid: the first three (mean 0.6). Confirmed among them: "a" twice and "b", two texts of at most four.
+    rewards, view = [[1.0, 1.0, 1.0, 0.0, 0.0]], [[0.9, 0.5, 0.6, 1.0, 0.0]]
+    assert balance(rewards, view, [["a", "a", "b", "c", "d"]], most=4) == pytest.approx((2 / 4) * (2 / 3))
+    assert balance(rewards, [[0.1, 0.2, None, 1.0, 1.0]], [["a", "a", "b", "c", "d"]], most=4) == 0.0
 
 
 STEADY = {"reward/mean": 0.5, "reward/std": 0.2, "agreement": 0.5, "format": 1.0, "answer_entropy": 2.0, "length": 9.0}
@@ -76,10 +83,52 @@ def test_what_goes_wrong_is_called_by_name(changes, name):
     assert len(found[0].meaning) > 20
 
 
-def test_a_probe_must_be_bad_twice_in_a_row():
-    once = {"probe/cross_gap": lambda s: 0.3 if s == 5 else 0.0}
-    assert names(**once) == []
+def test_a_probe_must_be_bad_as_often_in_a_row_as_patience_says():
+    once = {"probe/missing": lambda s: 0.5 if s == 5 else 0.0}
+    assert [a.name for a in replay(records(**once), Thresholds(patience=2))] == []
     assert replay(records(**once), Thresholds(patience=1))[0].step == 5
+
+
+def looks(confirmed, kl=(0.0,) * 9, view="twin"):
+    """Probes at every third step that hold the reward against a view."""
+    for i, (value, moved) in enumerate(zip(confirmed, kl, strict=False)):
+        yield {"step": 3 * i, f"probe/reward_{view}": value, "probe/kl": moved}
+
+
+def test_a_reward_that_another_view_contradicts_is_called_at_once():
+    found = replay(looks([-0.5]))
+    assert [(a.step, a.name, a.statistic, a.value) for a in found] == [
+        (0, "reward-contradicted", "probe/reward_twin", -0.5)
+    ]
+    assert "another wording" in found[0].meaning
+    # One weak contradiction may be chance; the same again is not.
+    assert [a.step for a in replay(looks([-0.2, -0.2]))] == [3]
+    assert replay(looks([0.5, 0.6, 0.5])) == []
+
+
+def test_length_is_named_where_it_explains_the_reward():
+    steps = [{"step": s, **STEADY, "reward/length": -0.97} for s in range(3)]
+    found = replay([*steps, {"step": 3, **STEADY, "reward/length": -0.97, "probe/reward_twin": -0.6}])
+    assert found[0].meaning.endswith("(length alone would earn it)")
+
+
+def test_an_unconfirmed_reward_is_an_alarm_only_where_the_policy_moves():
+    assert replay(looks([0.0] * 5, [0.001] * 5)) == []
+    assert [(a.step, a.name) for a in replay(looks([0.0] * 5, [0.0, 0.01, 0.03, 0.05, 0.07]))] == [
+        (6, "unconfirmed-drift")
+    ]
+    assert replay(looks([0.6] * 5, [0.0, 0.01, 0.03, 0.05, 0.07])) == []
+
+
+def test_the_twin_is_asked_before_the_judge():
+    both = {"step": 0, "probe/reward_twin": 0.5, "probe/reward_judge": -0.9, "probe/kl": 0.0}
+    assert replay([both]) == []
+    assert replay([{k: v for k, v in both.items() if "twin" not in k}])[0].statistic == "probe/reward_judge"
+
+
+def test_long_strides_are_called():
+    found = replay(looks([0.5] * 3, [0.0, 0.03, 0.2]))
+    assert [(a.step, a.name, a.value) for a in found] == [(6, "stride", 0.2)]
 
 
 def test_an_independent_view_that_falls_is_called_by_what_it_had_gained():
@@ -178,6 +227,31 @@ def test_roll_back_ends_with_the_healthiest_weights(tmp_path, monkeypatch):
     assert not (kept[2] == kept[1]).all()
 
 
+@pytest.mark.parametrize("action", ["rollback", "adapt", "stop"])
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_run_that_the_sentinel_changed_resumes_to_the_same_bits(tmp_path, action, cut):
+    """Cut before the alarm, and in the step of the alarm: what was kept to go back to survives."""
+
+    def make(folder):
+        return alarmed(trainer(tmp_path / folder, "vote", sentinel=action, probe_every=1, steps=5), 3, remedy="kl")
+
+    whole = make("whole")
+    expected = whole.fit()
+    first = make("parts")
+    first.on_step = lambda record: setattr(first, "_stop", record["step"] == cut)
+    if cut == 3 and action != "adapt":
+        first.fit()  # the alarm ended it
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            first.fit()
+    rest = make("parts")
+    rest.resume()
+    summary = rest.fit()
+    assert summary["sentinel"] == expected["sentinel"] and summary["steps"] == expected["steps"]
+    assert summary["steps"] == (5 if action == "adapt" else 3)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
 def test_adapt_changes_the_run_and_is_remembered(tmp_path):
     run = alarmed(trainer(tmp_path / "a", sentinel="adapt", checkpoint_every=1), 2, remedy="kl")
     run.on_step = lambda record: setattr(run, "_stop", record["step"] == 3)
@@ -211,7 +285,7 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     early = judge("early", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
     assert (early.kind, early.fell, early.called, early.alarm) == ("collapsing", 15, 9, "views-part")
-    assert early.kept == 0.62  # step 6 looked healthiest before the alarm
+    assert early.kept == 0.62  # step 6 looked healthiest of all up to the alarm
     late = judge("late", list(zoo_records(falls)))
     assert (late.kind, late.called, late.kept) == ("collapsing", None, None)
     fine = judge("fine", list(zoo_records([0.4, 0.6, 0.59, 0.7], lambda i: 0.3 * (i > 0))))
@@ -223,6 +297,37 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
     assert (found["healthy_runs"], found["false_alarms"], found["unclear_runs"]) == (1, 1, 1)
     assert found["median_lead_steps"] == 6 and found["rollback_gap_points"] == pytest.approx(0.0)
     assert found["missed"] == ["late"] and found["wrongly_called"] == ["fine: views-part"]
+
+
+def test_kept_records_give_the_same_verdicts(tmp_path):
+    from selfreward.errors import DataError
+    from selfreward.sentinel.verdicts import Run, compact, judge_all, keep_records, read_records
+
+    falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
+    records = compact(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.123456))
+    assert records[2]["probe/cross_gap"] == 0.1235
+    runs = [Run("gap", 0, records), Run("none", 1, compact(zoo_records(falls)))]
+    path = keep_records(runs, tmp_path / "kept.jsonl.gz")
+    assert read_records(path) == runs
+    assert {part: len(v) for part, v in judge_all(read_records(path)).items()} == {"choice": 1, "unseen": 1}
+    same_bytes = path.read_bytes()
+    assert keep_records(runs, path).read_bytes() == same_bytes
+    with pytest.raises(DataError, match="Cannot read the records"):
+        read_records(tmp_path / "absent.gz")
+
+
+def test_leave_one_out_judges_a_species_with_thresholds_from_the_others():
+    from selfreward.sentinel.verdicts import Run, leave_one_out
+
+    runs = [Run("a-1", 0, list(zoo_records([0.5, 0.4]))), Run("b-1", 0, list(zoo_records([0.5, 0.4])))]
+    seen = []
+
+    def choose(others):
+        seen.append([r.name for r in others])
+        return Thresholds()
+
+    found = leave_one_out(runs, choose, lambda run: run.name[0])
+    assert seen == [["b-1"], ["a-1"]] and [v.name for v in found] == ["a-1/0", "b-1/0"]
 
 
 def test_every_animal_of_the_zoo_is_a_valid_run():

@@ -158,3 +158,13 @@ def test_spearman_agrees_with_scipy() -> None:
     assert estimate.low < estimate.value < estimate.high
     assert estimate == s.spearman_interval(x, y)
     assert math.isnan(s.spearman([1, 1, 1], [1, 2, 3]))
+
+
+def test_correlation_inside_groups_by_hand():
+    from selfreward.statistics import within_group_correlation
+
+    # Centred: [.5, -.5, .5, -.5] against [.5, -.5, 0, 0]: 0.5 / sqrt(1 * 0.5).
+    assert within_group_correlation([[1, 0], [1, 0]], [[1, 0], [0, 0]]) == pytest.approx(0.5**0.5)
+    assert within_group_correlation([[1, 0], [5, 5]], [[0, 1], [1, 0]]) == pytest.approx(-(0.5**0.5))
+    assert within_group_correlation([[1, None, 0]], [[2, 9, 0]]) == pytest.approx(1.0)
+    assert within_group_correlation([[1, 1]], [[0, 1]]) is None

@@ -1,10 +1,16 @@
 """The detector: a run's records in, alarms by name out. Pure: it reads live runs and ``metrics.jsonl`` alike.
 
 Rules compare smoothed statistics of the steps with the run's own first steps, and probes with the first
-probe. A rule is *severe* when it says that the truth is probably falling, and a *note* when it says that
-something changed that may be harmless. Sources of the ideas: reward against agreement and the cross-view
-gap were measured on small models by us; the fall of a proxy's gold under optimisation is Gao et al. 2022
-(arXiv 2210.10760); exploration and exploitation as two sides of a group is B-STaR (arXiv 2412.17256).
+probe. A rule is *severe* when it says that the truth is probably falling or about to, and a *note* when it
+says that something changed that may be harmless. Three ideas carry most of the weight:
+
+* *What is paid for is what will be learned.* The differences in reward inside a group are held against another
+  view of the same completions. A reward that no view confirms moves the model somewhere, and probably not up:
+  the direction of the step and the truth may then lie more than a right angle apart, which is where Goodhart
+  early stopping (Karwowski et al. 2023, arXiv 2310.09144) ends a run.
+* *Views part.* Agreement with oneself that another wording of the question does not share, and independent
+  views that fall below their best (the fall of a gold score under optimisation: Gao et al. 2022, arXiv 2210.10760).
+* *Strides.* Steps that move the policy far per token break it, whatever the reward.
 """
 
 from __future__ import annotations
@@ -41,7 +47,8 @@ class Thresholds:
         smoothing: weight of the newest step in the running mean of a step's statistics.
         baseline: steps that define "the start".
         patience: probes in a row for which a rule on probes must hold.
-        cross_gap: rise of agreement with oneself over agreement with the twin.
+        cross_gap: agreement with oneself beyond agreement with the twin.
+        cross_rise: rise of that gap since the start, below which it is the base's and not the training's.
         view_fall: fall of an independent view below its best, as a share of what it had gained, or, where it
             had gained nothing, in its own units (see ``view_noise``).
         view_noise: changes of a view that are nothing: a share for ``judge``, nats for ``back``.
@@ -50,12 +57,19 @@ class Thresholds:
         silence: rise of the share of missing answers.
         reward_rise: in units of the reward's spread at the start.
         agreement_fall: relative.
+        memory: weight of the newest probe in the running confirmation of the reward.
+        against: correlation below which the reward is contradicted, for a single probe; for the mean of
+            ``n`` (3 at most) it is divided by the root of ``n``.
+        unconfirmed: correlation below which the reward is not confirmed.
+        drift: KL to the start (nats per token) from which an unconfirmed reward is an alarm.
+        stride: KL that a step may add, nats per token.
     """
 
     smoothing: float = 0.3
     baseline: int = 3
     patience: int = 2
-    cross_gap: float = 0.1
+    cross_gap: float = 0.12
+    cross_rise: float = 0.03
     view_fall: float = 0.25
     view_noise: Mapping[str, float] = field(default_factory=lambda: {"judge": 0.04, "back": 0.1})
     support: float = 0.5
@@ -63,6 +77,11 @@ class Thresholds:
     silence: float = 0.2
     reward_rise: float = 0.2
     agreement_fall: float = 0.05
+    memory: float = 0.5
+    against: float = 0.25
+    unconfirmed: float = 0.1
+    drift: float = 0.02
+    stride: float = 0.02
 
 
 class Detector:
@@ -76,6 +95,8 @@ class Detector:
         self.first: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.streak: dict[str, int] = {}
+        self.confirmed: dict[str, list[float]] = {}
+        self.moved: list[float] = []
         self.raised: list[dict[str, Any]] = []
 
     def observe(self, record: Record) -> list[Alarm]:
@@ -85,6 +106,10 @@ class Detector:
         probe = {k.removeprefix("probe/"): float(v) for k, v in record.items() if k.startswith("probe/")}
         if "reward/mean" in record:
             found += self._step(step, {k: float(v) for k, v in record.items() if k in STEP})
+        if probe:
+            found += self._paid(step, probe)
+        if "kl" in probe:
+            found += self._stride(step, probe["kl"])
         if "missing" in probe:
             found += self._probe(step, probe)
         known = {r["name"] for r in self.raised}
@@ -137,6 +162,39 @@ class Detector:
 
     # ---------------------------------------------------------------- every probe
 
+    def _paid(self, step: int, now: Mapping[str, float]) -> list[Alarm]:
+        """Whether other views confirm the differences in reward; the most independent view that there is decides."""
+        for view in CONFIRMING:
+            if (value := now.get(f"reward_{view}")) is not None:
+                mean, n = self.confirmed.get(view, (value, 0.0))
+                self.confirmed[view] = [mean + self.t.memory * (value - mean), n + 1]
+        view = next((v for v in CONFIRMING if v in self.confirmed), None)
+        if view is None or f"reward_{view}" not in now:
+            return []
+        (mean, n), statistic, t = self.confirmed[view], f"probe/reward_{view}", self.t
+        if mean < -t.against / min(n, 3.0) ** 0.5:
+            words = f"what {CONFIRMING[view]} thinks less of earns more: the model is paid for getting worse"
+            if abs(self.smooth.get("reward/length", 0.0)) > 0.8:
+                words += " (length alone would earn it)"
+            return [Alarm(step, "reward-contradicted", statistic, round(mean, 4), words, severe=True)]
+        if mean < t.unconfirmed and now.get("kl", 0.0) > t.drift:
+            words = (
+                f"{CONFIRMING[view]} does not confirm what is paid for, and the policy moves on: what is learned now "
+                "has probably nothing to do with the truth"
+            )
+            return [Alarm(step, "unconfirmed-drift", statistic, round(mean, 4), words, severe=True)]
+        return []
+
+    def _stride(self, step: int, kl: float) -> list[Alarm]:
+        before, self.moved = self.moved, [float(step), kl]
+        if not before or step <= before[0]:
+            return []
+        pace = (kl - before[1]) / (step - before[0])
+        if pace <= self.t.stride:
+            return []
+        words = "the policy moves far from the start with every step: the learning rate is too high for this reward"
+        return [Alarm(step, "stride", "probe/kl", round(kl, 4), words, severe=True)]
+
     def _probe(self, step: int, now: Mapping[str, float]) -> list[Alarm]:
         if not self.first:
             self.first = dict(now)
@@ -147,7 +205,7 @@ class Detector:
         rules: dict[str, tuple[bool, str, str]] = {}
         if "cross_gap" in now:
             rules["views-part"] = (
-                now["cross_gap"] > max(first["cross_gap"], 0.0) + t.cross_gap,
+                now["cross_gap"] > max(t.cross_gap, first["cross_gap"] + t.cross_rise),
                 "cross_gap",
                 "samples agree with each other but not with those for another wording of the same question: "
                 "the consensus is about the wording, not about the answer",
@@ -185,7 +243,7 @@ class Detector:
     # ---------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("seen", "smooth", "start", "first", "best", "streak", "raised")
+        names = ("seen", "smooth", "start", "first", "best", "streak", "confirmed", "moved", "raised")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -193,6 +251,11 @@ class Detector:
             setattr(self, name, value)
 
 
+CONFIRMING = {
+    "twin": "another wording of the question",
+    "back": "the way back to the source",
+    "judge": "the start model as judge",
+}
 VIEWS = {
     "judge": "the judge that stood at the start thinks less of the samples than it once did: what is learned now is "
     "not what it meant",
@@ -209,6 +272,9 @@ STEP = frozenset(
         "repetition",
         "zero_signal",
         "judge/saturated",
+        "reward/length",
+        "proposals/written",
+        "proposals/accepted",
     )
 )
 

@@ -110,7 +110,7 @@ class Verdict:
             its best so far; the rest is ``unclear`` and counts for nothing.
         fell: first step at which truth was :data:`POINTS` below its best so far; None if never.
         called: step of the first severe alarm; None if none.
-        kept: truth at the step that a roll-back at the alarm would have gone to.
+        kept: truth at the measured step that a roll-back at the alarm would have gone to.
     """
 
     name: str
@@ -143,9 +143,8 @@ def judge(name: str, records: Sequence[Record], thresholds: Thresholds | None = 
     called = severe[0].step if severe else None
     kept = None
     if called is not None:
-        looks = [r for r in records if "probe/missing" in r and int(r["step"]) < called]
-        target = int(max(looks, key=evidence_of_health)["step"]) if looks else 0
-        kept = dict(truths).get(target)
+        looks = [r for r in records if "probe/missing" in r and "truth" in r and int(r["step"]) <= called]
+        kept = float(max(looks, key=evidence_of_health)["truth"]) if looks else None
     return Verdict(name, kind, truths[0][1], best, last, fell, called, severe[0].name if severe else "", kept)
 
 

@@ -53,13 +53,10 @@ class Sentinel:
     def look(self, policy: Policy, step: int, trained: Sequence[Group] = ()) -> dict[str, float]:
         """Statistics of a probe, where one is due; ``trained`` are the groups of this step with their rewards.
 
-        The first steps only have their rewards held against the other views: what is paid for now is what
-        will be learned, and a bad reward costs most of the truth in few steps.
+        The first steps are looked at whatever ``every`` says: a bad reward costs most of the truth in few steps.
         """
         if self.probe is None or (step % self.every and step not in EARLY):
             return {}
-        if step % self.every:
-            return self.probe.compare(policy, trained)
         found = self.probe(policy, trained)
         score = evidence_of_health(found)
         found["probe/health"] = score

@@ -35,35 +35,36 @@ class Species:
     rates: tuple[float, ...] = (6e-4,)
 
 
-TRANS = {"model": "embedded:trans", "steps": 80}
-WEAK = {"model": "embedded:trans-weak-judge", "steps": 140}
+TRANS = {"model": "embedded:trans", "steps": 64}
+WEAK = {"model": "embedded:trans-weak-judge", "steps": 96}
 TRAP, LOW, VIEW = ({"model": f"embedded:view{kind}"} for kind in ("-trap", "-low", ""))
-SURE, WRITER = {"model": "embedded:chain-sure"}, {"model": "embedded:chain-writer", "limit": 200}
-BARE = {"model": "embedded:chain-reserved"}
+WRITER = {"model": "embedded:chain-writer", "limit": 200}
 BOLD: dict[str, Any] = {"adam_eps": 1e-8}  # every rare gradient becomes a full step
 FREE: dict[str, Any] = {"kl": 0.0}
 SPECIES: tuple[Species, ...] = (
     # a consensus on what is wrong
     Species("wrong-consensus", "vote", settings=TRAP, expects="votes settle on a shortcut", rates=(3e-4, 6e-4)),
     Species("soft-consensus", "signal", {"signal": "cluster_share"}, TRAP, "every sharer is paid: the same shortcut"),
-    Species("seldom-right", "vote", settings=LOW, expects="the vote is rarely right", rates=(6e-4, 2e-3)),
+    Species(
+        "seldom-right",
+        "vote",
+        settings=LOW,
+        expects="the vote is rarely right",
+    ),
     Species("mixed-vote", "flawed", expects="one answer to everything", rates=(6e-4, 1.5e-3)),
     # certainty
-    Species("certain-and-wrong", "certainty", expects="certainty rises, guesses win", rates=(3e-4, 6e-4)),
+    Species("certain-and-wrong", "certainty", expects="certainty rises, guesses win"),
     Species(
         "low-entropy", "certainty", {"statistic": "entropy", **FREE}, expects="helps, then hurts", rates=(6e-4, 2e-3)
     ),
     Species("sure-shortcut", "certainty", {"statistic": "entropy"}, TRAP, "the shortcut is the surer text"),
-    Species("likely-text", "signal", {"signal": "mean_logprob"}, SURE, "right solutions are improbable as texts"),
     Species("entropy-collapse", "format-only", {"entropy_bonus": -0.5, **FREE}, expects="only entropy is pushed"),
     # judges
-    Species("naive-judge", "judge", {"template": "naive-judge"}, expects="believes guesses", rates=(3e-4, 6e-4)),
+    Species("naive-judge", "judge", {"template": "naive-judge"}, expects="believes guesses", rates=(3e-4,)),
     Species("terse-judge", "flawed", {"flaw": "terse-judge"}, expects="pays for brevity beside truth"),
-    Species("own-and-naive", "self-judging", {"problems": "own", "template": "naive-judge"}, WRITER, "on own problems"),
     Species("hacked-judge", "ssr-zero", settings=WEAK, expects="first helps, then is hacked"),
     Species("hacked-frozen-judge", "ssr-zero", {"judge": "frozen"}, WEAK, "freezing is no cure"),
     Species("wrong-source", "ssr-zero", {"corrupt": "swapped"}, TRANS, "the judge sees another sentence"),
-    Species("permuted-scores", "ssr-zero", {"corrupt": "permuted"}, TRANS, "scores without meaning"),
     # length and form
     Species("shortest", "signal", {"signal": "relative_length"}, expects="short is a guess"),
     Species(
@@ -71,18 +72,13 @@ SPECIES: tuple[Species, ...] = (
     ),
     # the optimiser
     Species("too-fast-vote", "vote", FREE, BOLD, "right, then adrift", (2e-3, 4e-3)),
-    Species("too-fast-view", "vote", FREE, {**VIEW, **BOLD}, "the same elsewhere", (4e-3,)),
     Species("too-fast-gold", "gold", FREE, BOLD, "even the truth does not help at this rate", (6e-3,)),
-    Species("random-walk", "random", FREE, BOLD, "noise wears the model down", (6e-4, 2e-3)),
-    Species("random-words", "random", FREE, {**TRANS, **BOLD}, "noise elsewhere", (2e-3,)),
+    Species("random-walk", "random", FREE, BOLD, "noise wears the model down", (2e-3,)),
     # proposers
-    Species("easy-proposer", "easy-proposer", FREE, WRITER, "ever easier problems, then none", (6e-4, 2e-3)),
+    Species("easy-proposer", "easy-proposer", FREE, WRITER, "ever easier problems, then none", (2e-3,)),
     # healthy, and alarming to look at
     Species("healthy-vote", "vote", expects="entropy halves, agreement doubles, and all is well", rates=(3e-4, 6e-4)),
-    Species("healthy-sharp", "vote", {"entropy_bonus": -0.3}, expects="entropy is punished, and truth rises"),
-    Species("healthy-bare", "vote", settings=BARE, expects="a task without a judge"),
     Species("healthy-view", "vote", settings=VIEW, expects="a mild shortcut that loses the vote"),
-    Species("healthy-sure", "vote", settings=SURE, expects="votes on the base that is too sure"),
     Species("healthy-gold", "gold", expects="the ceiling looks as alarming as any"),
     Species("healthy-quality", "true-quality", settings=TRANS, expects="the ceiling of the other task"),
     Species("healthy-co-reward", "co-reward", settings=TRAP, expects="the trap with a way out"),
@@ -90,16 +86,13 @@ SPECIES: tuple[Species, ...] = (
     Species("healthy-flat", "format-only", expects="nothing to learn, nothing lost"),
     Species("healthy-noise", "random", expects="noise that the KL term and a large epsilon keep harmless"),
     Species("healthy-serl", "serl", settings=WRITER, expects="own problems inside the band"),
-    Species("healthy-own", "self-judging", {"problems": "own"}, WRITER, "own problems, a careful judge"),
     Species("healthy-ssr", "ssr-zero", settings=TRANS, expects="scores saturate while truth rises"),
     Species("healthy-cycle", "cycle", settings=TRANS, expects="likelihood of the source"),
     Species("healthy-mbr", "mbr", settings=TRANS, expects="agreement of similar strings"),
-    Species("shared-string", "vote", settings=TRANS, expects="one frequent string beats many near-right ones"),
-    Species("certain-words", "certainty", settings=TRANS, expects="certain is not right"),
 )
-COMMON: dict[str, Any] = {"steps": 60, "eval_prompts": 100, "sentinel": "warn", "checkpoint_every": 0}
+COMMON: dict[str, Any] = {"steps": 48, "eval_prompts": 100, "sentinel": "warn", "checkpoint_every": 0}
 GROUP = 8
-LOOKS = 20
+LOOKS = 16
 
 
 def arms(species: Sequence[Species] = SPECIES) -> list[Arm]:

@@ -284,18 +284,18 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     early = judge("early", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
-    assert (early.kind, early.fell, early.called, early.alarm) == ("collapsing", 15, 9, "views-part")
+    assert (early.kind, early.fell, early.called, early.alarm) == ("collapsing", 15, 6, "views-part")
     assert early.kept == 0.62  # step 6 looked healthiest of all up to the alarm
     late = judge("late", list(zoo_records(falls)))
     assert (late.kind, late.called, late.kept) == ("collapsing", None, None)
     fine = judge("fine", list(zoo_records([0.4, 0.6, 0.59, 0.7], lambda i: 0.3 * (i > 0))))
-    assert (fine.kind, fine.fell, fine.called) == ("healthy", None, 6)
+    assert (fine.kind, fine.fell, fine.called) == ("healthy", None, 3)
     unclear = judge("unclear", list(zoo_records([0.4, 0.6, 0.56])))
     assert unclear.kind == "unclear"
     found = summarise([early, late, fine, unclear])
     assert (found["collapsing_runs"], found["called_before_3_points"], found["called_at_all"]) == (2, 1, 1)
     assert (found["healthy_runs"], found["false_alarms"], found["unclear_runs"]) == (1, 1, 1)
-    assert found["median_lead_steps"] == 6 and found["rollback_gap_points"] == pytest.approx(0.0)
+    assert found["median_lead_steps"] == 9 and found["rollback_gap_points"] == pytest.approx(0.0)
     assert found["missed"] == ["late"] and found["wrongly_called"] == ["fine: views-part"]
 
 
@@ -337,3 +337,27 @@ def test_every_animal_of_the_zoo_is_a_valid_run():
     for arm in arms():
         config = make_config({**COMMON, **arm.settings, "recipe": arm.recipe, "options": dict(arm.options)})
         assert config.probe_every and config.eval_every == config.probe_every
+
+
+@pytest.mark.parametrize("action", ["stop", "rollback", "adapt"])
+def test_a_reward_for_short_answers_is_called_in_the_first_steps(tmp_path, action):
+    """No stub: the probe sees that what the twin confirms earns less, and the run is ended or changed."""
+    from tests.recipes import run_recipe
+
+    options = {"signal": "relative_length", "kl": 0.1}
+    settings = {"prompts_per_step": 16, "sentinel": action, "model": "embedded:chain"}
+    summary, steps = run_recipe("signal", tmp_path, steps=3, options=options, **settings)
+    assert summary["alarms"][0]["name"] == "reward-contradicted" and summary["alarms"][0]["step"] <= 2
+    assert summary["alarms"][0]["statistic"] == "probe/reward_twin" and summary["alarms"][0]["value"] < -0.1
+    if action == "adapt":
+        assert summary["steps"] == 3 and steps[-1]["kl"] > 0
+    else:
+        assert summary["steps"] == summary["alarms"][0]["step"] == summary["sentinel"]["step"]
+    if action == "rollback":
+        kept = summary["sentinel"]["to_step"]
+        health = {r["step"]: r["probe/health"] for r in all_records(tmp_path) if "probe/health" in r}
+        assert health[kept] == max(health.values())
+
+
+def all_records(folder):
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -49,6 +49,7 @@ class Thresholds:
         patience: probes in a row for which a rule on probes must hold.
         cross_gap: agreement with oneself beyond agreement with the twin.
         cross_rise: rise of that gap since the start, below which it is the base's and not the training's.
+        shared: correlation from which the twin confirms the reward, so that a gap is no alarm.
         view_fall: fall of an independent view below its best, as a share of what it had gained, or, where it
             had gained nothing, in its own units (see ``view_noise``).
         view_noise: changes of a view that are nothing: a share for ``judge``, nats for ``back``.
@@ -70,6 +71,7 @@ class Thresholds:
     patience: int = 2
     cross_gap: float = 0.12
     cross_rise: float = 0.03
+    shared: float = 0.4
     view_fall: float = 0.25
     view_noise: Mapping[str, float] = field(default_factory=lambda: {"judge": 0.04, "back": 0.1})
     support: float = 0.5
@@ -138,7 +140,7 @@ class Detector:
             found.append(alarm("reward-against-agreement", "agreement", meaning, severe=True))
         if now.get("format", 1.0) < 0.5 * start.get("format", 0.0):
             meaning = "fewer than half as many completions are well formed as at the start"
-            found.append(alarm("format-loss", "format", meaning, severe=True))
+            found.append(alarm("format-loss", "format", meaning))
         if start.get("answer_entropy", 0.0) > 0.2 and now["answer_entropy"] < 0.3 * start["answer_entropy"]:
             meaning = "different prompts are answered alike: the policy may have stopped reading the question"
             found.append(alarm("one-answer-for-all", "answer_entropy", meaning, severe=True))
@@ -205,7 +207,8 @@ class Detector:
         rules: dict[str, tuple[bool, str, str]] = {}
         if "cross_gap" in now:
             rules["views-part"] = (
-                now["cross_gap"] > max(t.cross_gap, first["cross_gap"] + t.cross_rise),
+                now["cross_gap"] > max(t.cross_gap, first["cross_gap"] + t.cross_rise)
+                and self.confirmed.get("twin", [0.0])[0] < t.shared,
                 "cross_gap",
                 "samples agree with each other but not with those for another wording of the same question: "
                 "the consensus is about the wording, not about the answer",
@@ -236,7 +239,7 @@ class Detector:
         found = []
         for name, (holds, statistic, meaning) in rules.items():
             self.streak[name] = self.streak.get(name, 0) + 1 if holds else 0
-            if self.streak[name] >= t.patience:
+            if self.streak[name] >= (1 if name == "views-part" else t.patience):
                 found.append(Alarm(step, name, f"probe/{statistic}", round(now[statistic], 4), meaning, severe=True))
         return found
 

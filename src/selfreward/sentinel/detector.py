@@ -166,10 +166,10 @@ class Detector:
 
     def _paid(self, step: int, now: Mapping[str, float]) -> list[Alarm]:
         """Whether other views confirm the differences in reward; the most independent view that there is decides."""
-        for view in CONFIRMING:
-            if (value := now.get(f"reward_{view}")) is not None:
-                mean, n = self.confirmed.get(view, (value, 0.0))
-                self.confirmed[view] = [mean + self.t.memory * (value - mean), n + 1]
+        for name in CONFIRMING:
+            if (value := now.get(f"reward_{name}")) is not None:
+                mean, n = self.confirmed.get(name, (value, 0.0))
+                self.confirmed[name] = [mean + self.t.memory * (value - mean), n + 1]
         view = next((v for v in CONFIRMING if v in self.confirmed), None)
         if view is None or f"reward_{view}" not in now:
             return []

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.controllers import Scored, balance, balance_grid, balance_score, best_cell, schedule, trend
+from selfreward.controllers import (
+    Scored,
+    balance,
+    balance_grid,
+    balance_score,
+    best_cell,
+    choose_configuration,
+    cycle_starts,
+    schedule,
+    steps_between,
+    trend,
+)
 from selfreward.errors import ConfigError
 
 
@@ -38,6 +49,25 @@ def test_the_grid_filters_each_temperature_once():
         best_cell([])
 
 
+def test_the_search_for_a_configuration_counts_what_it_costs():
+    asked = []
+
+    def draw(temperature):
+        asked.append(temperature)
+        return [[Scored("a", 1.0, True), Scored("b", temperature, temperature > 0.7)], [Scored("c", 0.9, True)]]
+
+    found = choose_configuration(draw, [0.5, 0.8], [0.0, 0.6], wanted=2)
+    # Cool: 1 of 2 and 1 of 1, (.25 + .5) / 2, or behind .6 both pure, .5. Warm: 2 of 2 and 1 of 1, .75.
+    assert [c.score for c in found.cells] == pytest.approx([0.375, 0.5, 0.75, 0.75])
+    assert found.best[:3] == (0.8, 0.0, 0.75) and found.samples == 6 and asked == [0.5, 0.8]
+
+
+def test_what_is_tried():
+    assert steps_between(-1, 1, 0.5) == [-1, -0.5, 0, 0.5, 1] and steps_between(1, 1, 0.1) == [1]
+    with pytest.raises(ConfigError, match="nothing to try"):
+        steps_between(1.0, 0.5, 0.1)
+
+
 @pytest.mark.parametrize(
     "kind,values",
     [
@@ -62,3 +92,11 @@ def test_schedules_that_cannot_be():
 
 def test_trend():
     assert trend([1, 2, 4]) == 1.5 and trend([3]) == trend([]) == 0 and trend([2, 2]) == 0
+
+
+def test_where_cycles_begin():
+    assert [s for s in range(1, 14) if cycle_starts(s, 3, 12, 3)] == [3, 6, 9]
+    assert [s for s in range(1, 4) if cycle_starts(s, 1, 3, 3)] == [1, 2, 3]
+    assert [s for s in range(1, 4) if cycle_starts(s, 2, 3, 9)] == [2, 3]
+    with pytest.raises(ConfigError, match="cycles is 0"):
+        cycle_starts(1, 2, 3, 0)

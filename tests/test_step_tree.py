@@ -54,7 +54,7 @@ def test_samples_share_their_beginnings(policy, writer):
     assert len(root.children) <= 2  # careful and hasty, with the first digit of the question
     found = writer.harvest(root)
     assert set(found.completions) == ends and all(t.tokens[-1] == policy.end_tokens[0] for t in found)
-    assert found.trajectories[0].meta["node"] in set(leaves(root))
+    assert all(t.meta == {"value": 0.0} for t in found)
 
 
 def test_one_sampling_call_serves_all_trees(policy, writer):

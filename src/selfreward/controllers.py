@@ -104,6 +104,44 @@ def best_cell(cells: Sequence[Cell]) -> Cell:
     return max(cells, key=lambda c: c.score)
 
 
+class Choice(NamedTuple):
+    """The best cell of a grid, all cells, and how many samples it took to score them."""
+
+    best: Cell
+    cells: list[Cell]
+    samples: int
+
+
+def choose_configuration(
+    draw: Callable[[float], Sequence[Sequence[Scored]]],
+    temperatures: Sequence[float],
+    thresholds: Sequence[float],
+    *,
+    wanted: int = 8,
+    cap: int | None = None,
+    empty: Literal["zero", "skip"] = "zero",
+) -> Choice:
+    """Sample a few questions once per temperature, and take the cell of :func:`balance_grid` with the best score.
+
+    Args:
+        draw: scored samples of every question at a temperature.
+    """
+    samples = {temperature: draw(temperature) for temperature in temperatures}
+    cells = balance_grid(samples, thresholds, wanted=wanted, cap=cap, empty=empty)
+    return Choice(best_cell(cells), cells, sum(len(q) for drawn in samples.values() for q in drawn))
+
+
+def steps_between(low: float, high: float, by: float) -> list[float]:
+    """``low``, ``low + by``, ... up to ``high``, which is among them where it fits.
+
+    Raises:
+        ConfigError: for a step that is not above 0, or an empty range.
+    """
+    if by <= 0 or high < low:
+        raise ConfigError(f"There is nothing to try between {low} and {high} in steps of {by}.")
+    return [round(low + i * by, 6) for i in range(int((high - low) / by + 1e-6) + 1)]
+
+
 # ---- schedules -----------------------------------------------------------------------------------
 
 KINDS = ("constant", "linear", "cosine", "step")
@@ -134,6 +172,20 @@ def schedule(kind: str, first: float, last: float, steps: int, switch: float = 0
         return (1 - done) * first + done * last
 
     return coefficient
+
+
+def cycle_starts(step: int, first: int, last: int, cycles: int) -> bool:
+    """Whether one of ``cycles`` parts, as equal as can be, of the steps ``first`` to ``last`` begins at ``step``.
+
+    Example: steps 3 to 12 in 3 cycles begin at 3, 6 and 9. Fewer steps than cycles are a cycle each.
+
+    Raises:
+        ConfigError: for no cycle at all.
+    """
+    if cycles < 1:
+        raise ConfigError(f"cycles is {cycles}; there must be at least 1.")
+    n = last - first + 1
+    return step in {first + n * i // min(cycles, n) for i in range(min(cycles, n))}
 
 
 def trend(values: Sequence[float]) -> float:

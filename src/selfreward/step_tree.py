@@ -8,7 +8,7 @@ truth.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -128,10 +128,14 @@ class StepWriter:
         """The tree that whole samples of one prompt span: common beginnings are shared. Malformed ends are cut off."""
         root = self.roots([group.prompt])[0]
         for trajectory in group:
-            last = trajectory.last
-            logprobs = last.logprobs if last.logprobs is not None else torch.zeros(len(last))
-            self.insert(root, self.cut(root.state, Completion(last.tokens, logprobs, last.finished)))
+            self.insert(root, self.states(root.state, trajectory))
         return root
+
+    def states(self, start: Partial, trajectory: Trajectory) -> list[Partial]:
+        """The states that a sampled solution passes; ``start`` is that of its prompt's root."""
+        last = trajectory.last
+        logprobs = last.logprobs if last.logprobs is not None else torch.zeros(len(last))
+        return self.cut(start, Completion(last.tokens, logprobs, last.finished))
 
     def finished(self, state: Partial) -> bool:
         return state.ended or self.complete(state.text)
@@ -173,11 +177,11 @@ class StepWriter:
         return Trajectory(state.prompt, [Segment("prompt", torch.tensor(state.head, dtype=torch.long)), last])
 
     def harvest(self, root: Node) -> Group:
-        """The finished leaves of a tree as a group; ``reward`` is the leaf's value, ``meta["node"]`` the leaf."""
+        """The finished leaves of a tree as a group; ``reward`` and ``meta["value"]`` are the leaf's value."""
         found = []
         for leaf in (n for n in leaves(root) if n.finished and n.parent is not None):
             found.append(self.trajectory(leaf.state))
-            found[-1].reward, found[-1].meta = leaf.value, {"node": leaf}
+            found[-1].reward, found[-1].meta = leaf.value, {"value": leaf.value}
         return Group(f"{root.state.prompt.id}/tree", root.state.prompt, found)
 
     def _draw(self, states: Sequence[Partial], n: int, tokens: int) -> list[list[Completion]]:
@@ -231,6 +235,37 @@ class ValueReader:
         elif self.link == "sigmoid":
             numbers = numbers.sigmoid()
         return [float(v) for v in numbers]
+
+
+@dataclass
+class StateLabels:
+    """Partial solutions with a number each: what a value or process reward model is taught from."""
+
+    ids: list[torch.Tensor] = field(default_factory=list)
+    targets: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def add(self, labelled: Sequence[tuple[Node, float]]) -> None:
+        """Labels of a tree (:func:`selfreward.tree_search.value_targets`, say)."""
+        self.ids += [node.state.ids for node, _ in labelled]
+        self.targets += [float(value) for _, value in labelled]
+
+    def permuted(self, generator: torch.Generator) -> StateLabels:
+        """The same states with each other's numbers: a control without information."""
+        order = torch.randperm(len(self), generator=generator).tolist()
+        return StateLabels(self.ids, [self.targets[i] for i in order])
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Three tensors, however many states there are."""
+        tokens = torch.cat(self.ids) if self.ids else torch.zeros(0)
+        lengths = torch.tensor([len(i) for i in self.ids], dtype=torch.int32)
+        return {"tokens": tokens.to(torch.int32), "lengths": lengths, "targets": torch.tensor(self.targets)}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.ids = list(state["tokens"].long().split(state["lengths"].tolist())) if len(state["lengths"]) else []
+        self.targets = state["targets"].tolist()
 
 
 def value_guided(

@@ -36,13 +36,13 @@ class Node:
     """
 
     state: Any = None
-    parent: Node | None = None
+    parent: Node | None = field(default=None, repr=False)
     finished: bool = False
     value: float = 0.0
     prior: float = 0.0
     visits: int = 0
     expanded: bool = False
-    children: list[Node] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list, repr=False)
     note: dict[str, Any] = field(default_factory=dict)
 
     @property

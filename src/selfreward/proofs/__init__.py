@@ -37,6 +37,8 @@ PROOFS: dict[str, str] = {
     "ssr-zero-multi30k": "ssr_zero_multi30k",
     "knapsack-rl": "knapsack_rl",
     "knowrl": "knowrl",
+    "rest-mcts": "rest_mcts",
+    "b-star": "b_star",
     "masa": "masa",
 }
 

@@ -44,6 +44,8 @@ RECIPES: dict[str, str] = {
     "flr": "flr:FLR",
     "knapsack-rl": "knapsack_rl:KnapsackRL",
     "knowrl": "knowrl:KnowRL",
+    "rest-mcts": "rest_mcts:RestMCTS",
+    "b-star": "b_star:BStar",
     "masa": "masa:MASA",
     "rubric-self-reward": "rubric_self_reward:RubricSelfReward",
     "true-rubric": "rubric_self_reward:TrueRubric",

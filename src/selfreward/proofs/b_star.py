@@ -1,0 +1,166 @@
+"""B-STaR (057) on CHAIN-LONG: is a configuration that follows the balance score worth its search?
+
+Rules are those of the method card, written down before the run. All arms do online rejection fine-tuning from the
+same start on the same questions, with the same number of updates; a process reward head, taught in the warm-up,
+stands in for the process reward model. The search on development questions costs B-STaR two fifths of its
+samples, so the arms with a fixed configuration draw as many more per question. The fixed pairs span the grid: cool
+or hot, and a threshold that lets every right answer pass (0) or only those whose steps look right too (1). The
+negative control draws its configuration from the grid without looking, at the same cost.
+
+Every solution can be written in about a thousand ways (operators as symbols or letters), so that diversity can be
+lost without losing a right answer: it is the chance that two right solutions of one question differ.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from selfreward.compare import Arm, Study
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.statistics import Estimate, mean_interval
+
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
+
+BASE = "embedded:chain-long"
+P, PK, D = "fresh pass@1", "fresh pass@32", "fresh diversity"
+PAIRS = ((0.6, 0.0), (0.6, 1.0), (1.2, 0.0), (1.2, 1.0))
+FIXED = tuple(f"fixed-{t:g}-{tau:g}" for t, tau in PAIRS)
+COMMON = {"warmup": 2, "cycles": 5, "keep": 4}
+GRID = {"coolest": 0.6, "hottest": 1.2, "by": 0.2, "lowest": -1.0, "highest": 1.5, "fine": 0.25}
+SEARCHED = {**COMMON, **GRID, "dev": 16, "trials": 12, "wanted": 4, "group_size": 24}
+PLAIN = {**COMMON, "choose": "fixed", "group_size": 40}
+
+
+def exploration(policy: Policy, n: int = 100, seed: int = 0) -> dict[str, float]:
+    """Pass@1, pass@32, distinct right solutions and the chance that two of them differ, on fresh questions."""
+    from selfreward.sampling import SamplingParams
+    from selfreward.tasks import chain_long
+
+    answers = chain_long.load().answers
+    params = SamplingParams(chain_long.SETTINGS["max_new_tokens"], stats=())
+    shares, solved, distinct, differ = [], [], [], []
+    for group in policy.sample(chain_long.prompts_of("test", n, "-fresh"), 32, params, seed=seed):
+        right = [c for c in group.completions if answers.correct(c, str(group.prompt.answer))]
+        counts = [right.count(c) for c in set(right)]
+        shares.append(len(right) / len(group))
+        solved.append(float(bool(right)))
+        distinct.append(len(counts))
+        if len(right) > 1:
+            same = sum(c * (c - 1) for c in counts)
+            differ.append(1 - same / (len(right) * (len(right) - 1)))
+    return {
+        P: float(np.mean(shares)),
+        PK: float(np.mean(solved)),
+        "fresh distinct": float(np.mean(distinct)),
+        D: float(np.mean(differ)) if differ else 0.0,
+    }
+
+
+def final(folder: Path) -> dict[str, float]:
+    from selfreward.models import load_policy
+
+    return exploration(load_policy(str(folder), device="cpu"))
+
+
+def start(seed: int, folder: Path) -> dict[str, Any]:
+    """The same of the start."""
+    from selfreward.models import load_policy
+
+    return {"after": exploration(load_policy(BASE, device="cpu"), seed=seed)}
+
+
+def best_fixed(results: Results) -> str:
+    """The fixed pair with the highest mean pass@1, in hindsight."""
+    return max(FIXED, key=lambda arm: results.mean(arm, P).value)
+
+
+def fading(results: Results) -> Estimate:
+    """How much of the start's diversity the fixed arms have lost, mean over them."""
+    first = results.values("start", D)
+    arms = [results.values(arm, D) for arm in FIXED]
+    return mean_interval([a - float(np.mean([arm[i] for arm in arms])) for i, a in enumerate(first)])
+
+
+def dominated(results: Results) -> Estimate:
+    """Over fixed pairs, the largest of: how far the pair is ahead of B-STaR where it is ahead by least."""
+    from selfreward.proofs.base import curve
+
+    def course(arm: str) -> np.ndarray[Any, Any]:
+        runs = [results.root / arm / f"seed-{s}" / "metrics.jsonl" for s in sorted(results.arms[arm])]
+        return np.array([curve(r, ["eval/pass@1"])["eval/pass@1"][1:] for r in runs])
+
+    mine = course("b-star").mean(0)
+    leads = [float((course(arm).mean(0) - mine).min()) for arm in FIXED]
+    return Estimate(max(leads), max(leads), max(leads))
+
+
+PROOF = Proof(
+    slug="b-star",
+    id="057",
+    claim="Choosing temperature and reward threshold by the balance score before each cycle keeps exploration alive "
+    "and is at least as good as the best fixed pair.",
+    task=BASE,
+    main="b-star",
+    arms=(
+        Arm("b-star", "b-star", SEARCHED),
+        Arm("random-choice", "b-star", {**SEARCHED, "choose": "random"}),
+        *(
+            Arm(label, "b-star", {**PLAIN, "temperature": t, "threshold": tau})
+            for label, (t, tau) in zip(FIXED, PAIRS, strict=True)
+        ),
+        Arm("from-base", "b-star", {**PLAIN, "temperature": 1.0, "threshold": 0.0, "restart": True}),
+        Study("start", start),
+    ),
+    settings={
+        "model": BASE,
+        "data": BASE,
+        "steps": 17,
+        "prompts_per_step": 16,
+        "minibatches": 2,
+        "lr": 6e-4,
+        "eval_every": 6,
+        "eval_prompts": 100,
+        "eval_samples": 8,
+        "checkpoint_every": 20,
+    },
+    final=final,
+    curves=("eval/pass@1", "temperature", "threshold", "rejection/right", "rejection/solved"),
+    rules=(
+        Rule(
+            "exploration fades",
+            "with a fixed configuration two right solutions of a question differ less often than at the start (mean "
+            "over the fixed arms, lower end of the paired interval of the loss above 0)",
+            fading,
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "at least the best fixed pair",
+            "B-STaR ends at least as high in pass@1 as the fixed pair that was best in hindsight (mean lead not "
+            "below 0)",
+            lambda r: r.lead("b-star", best_fixed(r), P),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "with more exploration",
+            "and higher than that pair in pass@32 (lower end of the paired interval above 0)",
+            lambda r: r.lead("b-star", best_fixed(r), PK),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "nobody dominates",
+            "no fixed pair is above B-STaR at every evaluation after the start (mean over seeds)",
+            dominated,
+            lambda e: e.value <= 0,
+        ),
+        Rule(
+            "the score matters",
+            "B-STaR ends above configurations drawn at random from its grid (lower end of the paired interval above 0)",
+            lambda r: r.lead("b-star", "random-choice", P),
+            lambda e: e.low > 0,
+        ),
+    ),
+)

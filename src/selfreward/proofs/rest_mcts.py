@@ -1,0 +1,242 @@
+"""ReST-MCTS* (049) on CHAIN-LONG: ten steps, of which a misread operator spoils all that follow.
+
+Rules are those of the method card, written down before the run. *Search*: per seed, a value model is taught by 16
+samples of each of 200 training questions, labelled by the tree that they span; then 100 held-out questions are
+answered by MCTS*, by best-of-N with the same value model, and by self-consistency, the last two with as many
+samples as MCTS* has spent tokens on (rounded up). The negative control is the same search with a value model
+whose targets were permuted. *Self-training*: two cycles from the same start on the same questions, solutions
+found by the search or by plain sampling with as many tokens, at most four per question, equal updates.
+*Values*: how well the first value model tells states from which the answer is within reach from others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from selfreward.compare import Arm, Study
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.selection import select
+from selfreward.statistics import Estimate, auroc, paired_seeds
+
+if TYPE_CHECKING:
+    from selfreward.heads import RewardModel
+    from selfreward.policy import Policy
+    from selfreward.sampling import SamplingParams
+    from selfreward.step_tree import StepWriter
+    from selfreward.types import Group, Prompt
+
+BASE = "embedded:chain-long"
+BUDGETS = (16, 24, 32)
+TAUGHT, ASKED, SAMPLES, POOL = 200, 100, 16, 64
+SEARCH = {"branch": 5, "roll": 3}
+UPDATES = 400
+
+
+def values(
+    policy: Policy, prompts: Sequence[Prompt], writer: StepWriter, seed: int, samples: int = SAMPLES
+) -> tuple[RewardModel, RewardModel]:
+    """The first value model, and one with permuted targets."""
+    import torch
+
+    from selfreward.heads import RewardModel
+    from selfreward.step_tree import StateLabels
+    from selfreward.tasks import load_task
+    from selfreward.tree_search import value_targets
+
+    answers = load_task("chain-long").answers
+    seen = StateLabels()
+    for group in policy.sample(prompts, samples, writer.params, seed=seed):
+        reference = str(group.prompt.answer)
+        tree = writer.tree_of(group)
+        seen.add(value_targets(tree, lambda leaf, r=reference: answers.correct(leaf.state.text, r)))  # type: ignore[misc]
+    mixed = seen.permuted(torch.Generator().manual_seed(seed))
+    models = RewardModel(policy), RewardModel(policy)
+    for model, labels in zip(models, (seen, mixed), strict=True):
+        model.fit_labels(labels.ids, labels.targets, kind="regression", updates=UPDATES, batch=64, lr=1e-3, seed=seed)
+    return models
+
+
+def tree_curve(
+    policy: Policy, writer: StepWriter, model: RewardModel, prompts: Sequence[Prompt], budgets: Sequence[int], seed: int
+) -> dict[int, tuple[float, float]]:
+    """Rounds -> (share of questions answered rightly, generated tokens per question)."""
+    from selfreward.step_tree import ValueReader, solution, value_guided
+    from selfreward.tasks import load_task
+    from selfreward.tree_search import Node
+
+    answers = load_task("chain-long").answers
+    policy.seed(seed, "search")
+    before = policy.counts.generated.get(writer.role, 0)
+    found: dict[int, tuple[float, float]] = {}
+
+    def look(number: int, trees: list[Node]) -> None:
+        if number in budgets:
+            chosen = [(tree.state.prompt, solution(tree)) for tree in trees]
+            right = [n is not None and answers.correct(n.state.text, str(p.answer)) for p, n in chosen]
+            spent = policy.counts.generated[writer.role] - before
+            found[number] = sum(right) / len(right), spent / len(prompts)
+
+    value_guided(
+        writer,
+        ValueReader(model, account=policy),
+        prompts,
+        rounds=max(budgets),
+        threshold=None,
+        on_round=look,
+        **SEARCH,
+    )
+    return found
+
+
+def whole_samples(group: Group, scores: Sequence[float], n: int, rule: str) -> float:
+    """Share of right choices among runs of ``n`` samples of one question."""
+    from selfreward.answers import cluster
+    from selfreward.tasks import load_task
+
+    answers = load_task("chain-long").answers
+    classes = cluster([answers.extract(c) for c in group.completions], answers)
+    right = [answers.correct(c, str(group.prompt.answer)) for c in group.completions]
+    n = min(n, len(classes))
+    hits = []
+    for start in range(0, len(classes) - n + 1, n):
+        chosen = select(classes[start : start + n], scores[start : start + n], rule).index
+        hits.append(chosen is not None and right[start + chosen])
+    return sum(hits) / len(hits)
+
+
+def search_study(seed: int, folder: Path) -> dict[str, Any]:
+    """Accuracy at equal tokens, and what the value model sees."""
+    from selfreward.models import load_policy
+    from selfreward.tasks import chain_long
+
+    policy = load_policy(BASE, device="cpu")
+    taught = chain_long.prompts_of("train", TAUGHT, f"-value-{seed}")
+    asked = chain_long.prompts_of("test", ASKED, f"-search-{seed}")
+    return measured(policy, taught, asked, seed)
+
+
+def measured(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], seed: int) -> dict[str, Any]:
+    """The study on given questions."""
+    from selfreward.sampling import SamplingParams
+    from selfreward.step_tree import StepWriter, ValueReader
+    from selfreward.tasks import chain_long
+
+    task = chain_long.load()
+    params: SamplingParams = SamplingParams(chain_long.SETTINGS["max_new_tokens"], stats=())
+    writer = StepWriter(policy, chain_long.STEP, 2, params, task.well_formed)
+    model, shuffled = values(policy, taught, writer, seed)
+    pool = policy.sample(asked, POOL, params, seed=seed + 1000)
+    read = {"value": ValueReader(model, "raw"), "shuffled": ValueReader(shuffled, "raw")}
+    states = [[writer.states(r.state, t) for t in g] for g, r in zip(pool, writer.roots(asked), strict=True)]
+    last: list[list[float]] = []
+    seen: dict[str, list[float]] = {"value": [], "shuffled": []}
+    truth: list[bool] = []
+    for group, rows in zip(pool, states, strict=True):
+        along = {name: reader.along(rows) for name, reader in read.items()}
+        last.append([v[-1] if len(v) == chain_long.OPERATORS else -1.0 for v in along["value"]])
+        for name, numbers in along.items():
+            seen[name] += [v for row in numbers[:8] for v in row]
+        truth += [chain_long.on_track(group.prompt.question, s.text) for row in rows[:8] for s in row]
+    length = float(np.mean([len(t.last) for g in pool for t in g]))
+    after: dict[str, float] = {
+        "value auc": auroc(seen["value"], truth),
+        "shuffled auc": auroc(seen["shuffled"], truth),
+        "pass@1": float(np.mean([task.answers.correct(c, str(g.prompt.answer)) for g in pool for c in g.completions])),
+    }
+    visited = 0
+    for name, value in (("mcts", model), ("shuffled", shuffled)):
+        for rounds, (accuracy, tokens) in tree_curve(policy, writer, value, asked, BUDGETS, seed).items():
+            after[f"{name}@{rounds}"] = accuracy
+            if name == "mcts":
+                n = math.ceil(tokens / length)
+                after |= {f"tokens@{rounds}": tokens, f"samples@{rounds}": float(n)}
+                for label, rule in (("bon", "best"), ("vote", "majority")):
+                    scored = zip(pool, last, strict=True)
+                    after[f"{label}@{rounds}"] = float(np.mean([whole_samples(g, s, n, rule) for g, s in scored]))
+                visited = rounds * len(asked)
+    return {
+        "after": after,
+        "tokens": {"generated": sum(policy.counts.generated.values())},
+        "mechanism": {"name": "tree rounds", "count": visited},
+    }
+
+
+def smallest_lead(other: str) -> Any:
+    """The budget at which MCTS* leads the other by least."""
+
+    def measure(results: Results) -> Estimate:
+        found = [
+            paired_seeds(results.values("search", f"{other}@{b}"), results.values("search", f"mcts@{b}"))
+            for b in BUDGETS
+        ]
+        return min(found, key=lambda e: e.value)
+
+    return measure
+
+
+PROOF = Proof(
+    slug="rest-mcts",
+    id="049",
+    claim="A value model that was taught by trees labelled from answers alone guides a search that beats best-of-N at "
+    "the same tokens, and training on what it finds gives a better policy than training on samples.",
+    task=BASE,
+    main="rest-mcts",
+    arms=(
+        Arm("rest-mcts", "rest-mcts", {"rounds": 24, "warmup": 2, **SEARCH}),
+        Arm("rest-em", "rest-mcts", {"by": "samples", "warmup": 0, "samples": 26}, {"steps": 12}),
+        Study("search", search_study, labels="outcome"),
+    ),
+    settings={
+        "model": BASE,
+        "data": BASE,
+        "steps": 14,
+        "prompts_per_step": 32,
+        "epochs": 2,
+        "minibatches": 4,
+        "lr": 6e-4,
+        "eval_every": 20,
+        "eval_prompts": 200,
+        "eval_samples": 8,
+        "checkpoint_every": 20,
+    },
+    rules=(
+        Rule(
+            "at least best-of-N",
+            "MCTS* answers at least as many held-out questions as best-of-N with the same value model at the same "
+            f"tokens, at every budget of {', '.join(map(str, BUDGETS))} rounds (smallest mean lead not below 0)",
+            smallest_lead("bon"),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "above self-consistency",
+            "the same against a vote at the same tokens (smallest lead, lower end of the paired interval above 0)",
+            smallest_lead("vote"),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "values matter",
+            "the search with permuted values answers fewer (smallest lead over the budgets, lower end above 0)",
+            smallest_lead("shuffled"),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "values see what is in reach",
+            "the value model tells states with the answer in reach from others better than one with permuted targets "
+            "(AUROC, lower end of the paired interval above 0)",
+            lambda r: paired_seeds(r.values("search", "shuffled auc"), r.values("search", "value auc")),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "above ReST-EM",
+            "after two cycles the policy's greedy answers are right more often than ReST-EM's (lower end of the paired "
+            "interval above 0)",
+            lambda r: r.lead("rest-mcts", "rest-em", "accuracy"),
+            lambda e: e.low > 0,
+        ),
+    ),
+)

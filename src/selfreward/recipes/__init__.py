@@ -50,6 +50,8 @@ RECIPES: dict[str, str] = {
     "rubric-self-reward": "rubric_self_reward:RubricSelfReward",
     "true-rubric": "rubric_self_reward:TrueRubric",
     "dro-r3": "dro_r3:DirectReasoningOptimization",
+    "rise": "rise:RISE",
+    "sdpo": "sdpo:SDPO",
     "computed-tokens": "dro_r3:ComputedTokens",
     "ssrl": "ssrl:SSRL",
     "spiral": "spiral:Spiral",

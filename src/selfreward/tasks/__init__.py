@@ -49,6 +49,8 @@ _MODULES = {
     "games": "selfreward.tasks.games",
     "facts": "selfreward.tasks.facts",
     "facts-direct": "selfreward.tasks.facts_direct",
+    "steps-verify": "selfreward.tasks.steps_verify",
+    "chain-hint": "selfreward.tasks.chain_hint",
 }
 
 Split = Literal["pretrain", "train", "test"]

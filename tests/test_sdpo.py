@@ -1,0 +1,148 @@
+"""SDPO: who is shown what, what the teacher makes of the same tokens, and who the teacher is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfreward.config import make_config
+from selfreward.copies import weights_of
+from selfreward.launch import build, resume
+from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
+from selfreward.models import load_policy
+from selfreward.recipes import load_recipe
+from selfreward.recipes.base import RunContext
+from selfreward.sampling import SamplingParams
+from selfreward.tasks import chain_hint, load_task
+from tests.recipes import run_recipe
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy("embedded:chain-hint", device="cpu")
+
+
+def context(policy):
+    task = load_task("chain-hint")
+    params = SamplingParams(max_new_tokens=task.settings["max_new_tokens"])
+    return RunContext(1, 3, 0, task.answers, task.well_formed, params, policy.snapshot(), dict(task.templates))
+
+
+def collected(policy, prompts=6, **options):
+    recipe = load_recipe("sdpo", {"group_size": 8, **options})
+    run = context(policy)
+    policy.seed(0)
+    return recipe, run, recipe.collect(policy, load_task("chain-hint").train[:prompts], run)
+
+
+def test_who_is_shown_what(policy):
+    recipe, run, found = collected(policy)
+    for group, contexts in zip(found.groups, recipe.contexts(found.groups, run), strict=True):
+        wins = [t.completion for t in group if t.reward]
+        for t, c in zip(group, contexts, strict=True):
+            others = len(wins) - bool(t.reward)
+            if others:
+                shown, _, question = c.text.partition(".")
+                assert shown in wins and question.endswith(group.prompt.question)
+            elif not t.reward and run.answers.extract(t.completion) is not None:
+                # No success to show: the wrong answer is named, and the failed text is not.
+                assert c.text == f"no#{run.answers.extract(t.completion)}.{group.prompt.question}"
+            else:
+                assert c is None
+
+
+def test_the_channels_are_the_teachers_view_of_the_same_tokens(policy):
+    recipe, run, found = collected(policy, prompts=3)
+    contexts = recipe.contexts(found.groups, run)
+    rows = iter(found.rows)
+    told = 0
+    for group, own in zip(found.groups, contexts, strict=True):
+        for t, c in zip(group, own, strict=True):
+            row = next(rows)
+            assert bool(row.extra) == (c is not None)
+            if c is None:
+                continue
+            told += 1
+            start = len(t.segments[0])
+            assert row.extra[WEIGHT].tolist() == [0] * start + [1] * len(t.last)
+            # The vocabulary has fewer than 100 tokens, so the candidates are all of them and sum to one.
+            assert torch.allclose(row.extra[TEACHER][start:].exp().sum(-1), torch.ones(len(t.last)), atol=1e-4)
+            place = (row.extra[TOKENS][start:] == t.last.tokens[:, None]).nonzero()[:, 1]
+            at = row.extra[TEACHER][start:].gather(1, place[:, None])[:, 0]
+            assert torch.allclose(at, row.extra[SAMPLED][start:], atol=1e-4)
+    assert told == run.counts[recipe.mechanism] > 0
+
+
+def test_a_hint_changes_what_the_teacher_thinks_of_a_wrong_answer(policy):
+    _, _, found = collected(policy)
+    right, wrong = [], []
+    for t, row in zip([t for g in found.groups for t in g], found.rows, strict=True):
+        if row.extra and t.completion.startswith("guess#"):
+            at = len(t.segments[0]) + t.completion.index("#") + 1
+            (right if t.reward else wrong).append(float(row.extra[SAMPLED][at]))
+    assert right and len(wrong) >= 3
+    assert sum(right) / len(right) > sum(wrong) / len(wrong) + 1  # nats
+
+
+def test_shuffled_hints_are_another_prompts(policy):
+    recipe, run, found = collected(policy, shuffled=True)
+    contexts = recipe.contexts(found.groups, run)
+    for k, own in enumerate(contexts):
+        other = [t.completion for t in found.groups[(k + 1) % len(contexts)]]
+        for c in own:
+            if c is not None and not c.text.startswith("no#"):
+                assert c.text.partition(".")[0] in other and found.groups[k].prompt.question in c.text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"form": "token", "alpha": 1.0},
+        {"teacher": "trust", "top_k": 8},
+        {"teacher": "frozen", "alpha": 0.0},
+        {"teacher": "live"},
+        {"mix": 0.5},
+        {"imitate": True},
+        {"shuffled": True, "feedback": False},
+    ],
+)
+def test_it_runs_on_the_shipped_base(tmp_path, options):
+    summary, records = run_recipe("sdpo", tmp_path, model="embedded:chain-hint", options=options)
+    assert summary["labels"] == "outcome" and summary["mechanism"]["count"] > 0
+    assert all(r["grad_norm"] > 0 and r["skipped_updates"] == 0 for r in records)
+    assert ("nll" in records[0]) == bool(options.get("imitate"))
+    assert ("clip_low" in records[0]) == bool(options.get("mix"))
+
+
+def test_the_teacher_follows_slowly_and_is_resumed(tmp_path):
+    def start(out, stop=None):
+        def look(record):
+            if record["step"] == stop:
+                raise InterruptedError
+
+        values = {"recipe": "sdpo", "model": "embedded:chain-hint", "steps": 4, "prompts_per_step": 2}
+        values |= {"eval_prompts": 0, "out": str(out), "checkpoint_every": 1, "options": {"group_size": 4}}
+        trainer = build(make_config(values), look)
+        trainer.evaluator = lambda policy: {}
+        return trainer
+
+    whole = start(tmp_path / "whole")
+    whole.fit()
+    teacher, live = weights_of(whole.recipe._teacher), dict(whole.policy.model.named_parameters())
+    start_weights = weights_of(whole.reference)
+    moved = sum(float((teacher[n] - start_weights[n]).norm()) for n in teacher)
+    went = sum(float((live[n].detach() - start_weights[n]).norm()) for n in teacher)
+    assert 0 < moved < 0.5 * went
+    with pytest.raises(InterruptedError):
+        start(tmp_path / "part", stop=3).fit()
+    again, _ = resume(tmp_path / "part", [])
+    again.evaluator = lambda policy: {}
+    again.fit()
+    for a, b in zip(whole.policy.parameters(), again.policy.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_hint_helps_the_base(policy):
+    found = chain_hint.measure(policy, load_task("chain-hint").train[-60:], samples=6)
+    assert found["teacher gap"] >= 0.15 and 0.3 <= found["pass@1"] <= 0.6

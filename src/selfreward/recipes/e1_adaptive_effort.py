@@ -49,6 +49,7 @@ class AdaptiveEffort(CorrectnessRecipe):
     name: ClassVar[str] = "e1-adaptive-effort"
     system_id: ClassVar[str | None] = "019"
     mechanism: ClassVar[str] = "right answers that were too long for their effort"
+    base: ClassVar[str] = "embedded:eff"
 
     efforts: str = "0.25,0.5,0.75,1,1.5"
     reward: Literal["effort", "correct", "budget"] = "effort"

@@ -45,6 +45,7 @@ class SelfAlignedReward(CorrectnessRecipe):
     name: ClassVar[str] = "self-aligned-reward"
     system_id: ClassVar[str | None] = "105"
     mechanism: ClassVar[str] = "completions scored without their question"
+    base: ClassVar[str] = "embedded:eff"
 
     advantage: Literal["group", "centred", "leave_one_out"] = "centred"
     normalise: Literal["grpo", "dr_grpo", "dapo"] = "dr_grpo"

@@ -39,6 +39,7 @@ class SelfRewardedEfficiency(CorrectnessRecipe):
     name: ClassVar[str] = "self-rewarded-efficiency"
     system_id: ClassVar[str | None] = "082"
     mechanism: ClassVar[str] = "groups whose right answers differ in length"
+    base: ClassVar[str] = "embedded:eff"
 
     advantage: Literal["group", "centred", "leave_one_out"] = "centred"
     gamma: float = 0.5

@@ -49,11 +49,11 @@ STYLES = {"w": "worked", "g": "guess"}
 TEMPLATES = {f"effort {r:g}": sign + "{prompt}" for r, sign in EFFORTS.items()}
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
-    "adam_eps": 1e-3,
+    "adam_eps": 1e-4,
     "kl": 0.1,
     "steps": 60,
     "prompts_per_step": 16,
-    "group_size": 16,
+    "group_size": 8,
     "max_new_tokens": 44,
 }
 EVALUATED, EVALUATION_SAMPLES = 200, 8

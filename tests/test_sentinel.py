@@ -89,6 +89,15 @@ def test_a_probe_must_be_bad_as_often_in_a_row_as_patience_says():
     assert replay(records(**once), Thresholds(patience=1))[0].step == 5
 
 
+def test_a_proposer_that_gives_up_is_noted():
+    def run(accepted):
+        return [{"step": i, **STEADY, "proposals/written": 20.0, **a} for i, a in enumerate(accepted)]
+
+    found = replay(run([{"proposals/accepted": 18.0}] * 4 + [{}] * 8))
+    assert [(a.name, a.severe) for a in found] == [("proposer-gives-up", False)] and found[0].step > 4
+    assert replay(run([{"proposals/accepted": 18.0}] * 12)) == []
+
+
 def looks(confirmed, kl=(0.0,) * 9, view="twin"):
     """Probes at every third step that hold the reward against a view."""
     for i, (value, moved) in enumerate(zip(confirmed, kl, strict=False)):

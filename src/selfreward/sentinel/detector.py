@@ -107,7 +107,10 @@ class Detector:
         found: list[Alarm] = []
         probe = {k.removeprefix("probe/"): float(v) for k, v in record.items() if k.startswith("probe/")}
         if "reward/mean" in record:
-            found += self._step(step, {k: float(v) for k, v in record.items() if k in STEP})
+            stats = {k: float(v) for k, v in record.items() if k in STEP}
+            if "proposals/written" in stats:  # what was counted never is absent
+                stats.setdefault("proposals/accepted", 0.0)
+            found += self._step(step, stats)
         if probe:
             found += self._paid(step, probe)
         if "kl" in probe:
@@ -152,6 +155,11 @@ class Detector:
         if now.get("zero_signal", 0.0) > 0.9 > start.get("zero_signal", 1.0):
             meaning = "nine groups of ten have no signal left: there is little more to learn here"
             found.append(alarm("no-signal", "zero_signal", meaning, remedy="temperature"))
+        if _usable(now) < 0.5 * _usable(start):
+            meaning = (
+                "less than half as many of the model's own problems can be used as at the start: it gives up asking"
+            )
+            found.append(alarm("proposer-gives-up", "proposals/accepted", meaning, remedy="temperature"))
         if now.get("judge/saturated", 0.0) > 0.9 > start.get("judge/saturated", 1.0):
             meaning = "the judge gives nearly everything its top score: it no longer tells better from worse"
             found.append(alarm("judge-saturated", "judge/saturated", meaning, remedy="group_size"))
@@ -252,6 +260,12 @@ class Detector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+
+
+def _usable(stats: Mapping[str, float]) -> float:
+    """Share of written problems that passed the filters; 1 where none are written."""
+    written = stats.get("proposals/written", 0.0)
+    return stats["proposals/accepted"] / written if written > 0 else 1.0
 
 
 CONFIRMING = {

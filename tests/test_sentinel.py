@@ -98,10 +98,10 @@ def test_a_proposer_that_gives_up_is_noted():
     assert replay(run([{"proposals/accepted": 18.0}] * 12)) == []
 
 
-def looks(confirmed, kl=(0.0,) * 9, view="twin"):
+def looks(confirmed, kl=(0.0,) * 99, view="twin", compared=100.0):
     """Probes at every third step that hold the reward against a view."""
     for i, (value, moved) in enumerate(zip(confirmed, kl, strict=False)):
-        yield {"step": 3 * i, f"probe/reward_{view}": value, "probe/kl": moved}
+        yield {"step": 3 * i, f"probe/reward_{view}": value, "probe/kl": moved, "probe/compared": compared}
 
 
 def test_a_reward_that_another_view_contradicts_is_called_at_once():
@@ -110,8 +110,11 @@ def test_a_reward_that_another_view_contradicts_is_called_at_once():
         (0, "reward-contradicted", "probe/reward_twin", -0.5)
     ]
     assert "another wording" in found[0].meaning
-    # One weak contradiction may be chance; the same again is not.
-    assert [a.step for a in replay(looks([-0.2, -0.2]))] == [3]
+    # With 100 degrees of freedom the standard error is 0.1: one -0.22 may be chance, the same again
+    # (150 with forgetting, 0.08) is not.
+    assert [a.step for a in replay(looks([-0.22, -0.22])) if a.name == "reward-contradicted"] == [3]
+    # Few completions to compare prove little.
+    assert replay(looks([-0.4], compared=10.0)) == []
     assert replay(looks([0.5, 0.6, 0.5])) == []
 
 
@@ -121,12 +124,17 @@ def test_length_is_named_where_it_explains_the_reward():
     assert found[0].meaning.endswith("(length alone would earn it)")
 
 
-def test_an_unconfirmed_reward_is_an_alarm_only_where_the_policy_moves():
-    assert replay(looks([0.0] * 5, [0.001] * 5)) == []
-    assert [(a.step, a.name) for a in replay(looks([0.0] * 5, [0.0, 0.01, 0.03, 0.05, 0.07]))] == [
-        (6, "unconfirmed-drift")
-    ]
-    assert replay(looks([0.6] * 5, [0.0, 0.01, 0.03, 0.05, 0.07])) == []
+def test_a_reward_that_nothing_confirms_is_called_once_that_is_sure():
+    # 0 + 2 / sqrt(100 n) is below 0.2 from the second probe on.
+    assert [(a.step, a.name) for a in replay(looks([0.0] * 5))] == [(3, "reward-unconfirmed")]
+    assert replay(looks([0.3] * 20)) == []
+
+
+def test_a_reward_that_was_confirmed_once_is_an_alarm_only_where_the_policy_moves():
+    fading = [0.6, 0.6, 0.6, 0.6, 0.1, 0.0, 0.0, 0.0, 0.0]
+    assert replay(looks(fading, [0.001] * 9)) == []
+    found = replay(looks(fading, [0.01 * i for i in range(9)]))
+    assert [a.name for a in found] == ["drift-unconfirmed"] and found[0].step == 21
 
 
 def test_the_twin_is_asked_before_the_judge():

@@ -15,6 +15,7 @@ says that something changed that may be harmless. Three ideas carry most of the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -58,11 +59,13 @@ class Thresholds:
         silence: rise of the share of missing answers.
         reward_rise: in units of the reward's spread at the start.
         agreement_fall: relative.
-        memory: weight of the newest probe in the running confirmation of the reward.
-        against: correlation below which the reward is contradicted, for a single probe; for the mean of
-            ``n`` (3 at most) it is divided by the root of ``n``.
-        unconfirmed: correlation below which the reward is not confirmed.
-        drift: KL to the start (nats per token) from which an unconfirmed reward is an alarm.
+        memory: how much of the older probes' weight a new one takes away, in the recent correlation of the
+            reward with another view.
+        against: standard errors below 0 at which the recent correlation contradicts the reward.
+        confirmed: correlation over all probes that a reward must be able to have; the upper end of the
+            estimate, ``sure`` standard errors above it, is compared.
+        faded, drift: recent correlation below which, and KL to the start (nats per token) above which a
+            reward that was confirmed once is an alarm.
         stride: KL that a step may add, nats per token.
     """
 
@@ -80,8 +83,10 @@ class Thresholds:
     reward_rise: float = 0.2
     agreement_fall: float = 0.05
     memory: float = 0.5
-    against: float = 0.25
-    unconfirmed: float = 0.1
+    against: float = 2.5
+    confirmed: float = 0.2
+    sure: float = 2.0
+    faded: float = 0.05
     drift: float = 0.02
     stride: float = 0.02
 
@@ -176,24 +181,35 @@ class Detector:
         """Whether other views confirm the differences in reward; the most independent view that there is decides."""
         for name in CONFIRMING:
             if (value := now.get(f"reward_{name}")) is not None:
-                mean, n = self.confirmed.get(name, (value, 0.0))
-                self.confirmed[name] = [mean + self.t.memory * (value - mean), n + 1]
+                n = now.get("compared", COMPARED)
+                recent, weight, total, count = self.confirmed.get(name, (0.0, 0.0, 0.0, 0.0))
+                keep = 1 - self.t.memory
+                self.confirmed[name] = [keep * recent + n * value, keep * weight + n, total + n * value, count + n]
         view = next((v for v in CONFIRMING if v in self.confirmed), None)
         if view is None or f"reward_{view}" not in now:
             return []
-        (mean, n), statistic, t = self.confirmed[view], f"probe/reward_{view}", self.t
-        if mean < -t.against / min(n, 3.0) ** 0.5:
-            words = f"what {CONFIRMING[view]} thinks less of earns more: the model is paid for getting worse"
+        recent, weight, total, count = self.confirmed[view]
+        mean, overall, t = recent / weight, total / count, self.t
+
+        def alarm(name: str, value: float, meaning: str) -> list[Alarm]:
             if abs(self.smooth.get("reward/length", 0.0)) > 0.8:
-                words += " (length alone would earn it)"
-            return [Alarm(step, "reward-contradicted", statistic, round(mean, 4), words, severe=True)]
-        if mean < t.unconfirmed and now.get("kl", 0.0) > t.drift:
-            words = (
-                f"{CONFIRMING[view]} does not confirm what is paid for, and the policy moves on: what is learned now "
-                "has probably nothing to do with the truth"
-            )
-            return [Alarm(step, "unconfirmed-drift", statistic, round(mean, 4), words, severe=True)]
+                meaning += " (length alone would earn it)"
+            return [Alarm(step, name, f"probe/reward_{view}", round(value, 4), meaning, severe=True)]
+
+        if mean < -t.against / math.sqrt(weight):
+            words = f"what {CONFIRMING[view]} thinks less of earns more: the model is paid for getting worse"
+            return alarm("reward-contradicted", mean, words)
+        if overall + t.sure / math.sqrt(count) < t.confirmed:
+            words = f"{CONFIRMING[view]} does not confirm what is paid for: it has probably little to do with the truth"
+            return alarm("reward-unconfirmed", overall, words)
+        if mean < t.faded and now.get("kl", 0.0) > t.drift:
+            words = f"{CONFIRMING[view]} no longer confirms what is paid for, and the policy moves on"
+            return alarm("drift-unconfirmed", mean, words)
         return []
+
+    def _recent(self, view: str) -> float:
+        recent, weight = self.confirmed.get(view, [0.0, 1.0])[:2]
+        return recent / weight
 
     def _stride(self, step: int, kl: float) -> list[Alarm]:
         before, self.moved = self.moved, [float(step), kl]
@@ -216,7 +232,7 @@ class Detector:
         if "cross_gap" in now:
             rules["views-part"] = (
                 now["cross_gap"] > max(t.cross_gap, first["cross_gap"] + t.cross_rise)
-                and self.confirmed.get("twin", [0.0])[0] < t.shared,
+                and self._recent("twin") < t.shared,
                 "cross_gap",
                 "samples agree with each other but not with those for another wording of the same question: "
                 "the consensus is about the wording, not about the answer",
@@ -268,6 +284,7 @@ def _usable(stats: Mapping[str, float]) -> float:
     return stats["proposals/accepted"] / written if written > 0 else 1.0
 
 
+COMPARED = 100.0  # degrees of freedom of a correlation whose record does not say
 CONFIRMING = {
     "twin": "another wording of the question",
     "back": "the way back to the source",

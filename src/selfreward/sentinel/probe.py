@@ -194,7 +194,10 @@ class Probe:
         return {f"probe/{name}": value for name, value in found.items()} | self.compare(policy, trained)
 
     def compare(self, policy: Policy, trained: Sequence[Group]) -> dict[str, float]:
-        """``reward_VIEW``: how far each view confirms the differences in reward; ``balance`` by the best view."""
+        """``reward_VIEW``: how far each view confirms the differences in reward; ``balance`` by the best view.
+
+        ``compared`` is the number of degrees of freedom behind these correlations: completions less groups.
+        """
         groups = _told_apart(trained)[:COMPARED]
         if not groups:
             return {}
@@ -209,6 +212,7 @@ class Probe:
             value = within_group_correlation(rewards, values) if values is not None else None
             if value is not None:
                 found[f"probe/reward_{name}"] = value
+        found["probe/compared"] = float(sum(len(g) - 1 for g in groups))
         support = views["twin"] or views["start"] or []
         found["probe/balance"] = balance(rewards, support, [g.completions for g in groups], self.samples)
         return found

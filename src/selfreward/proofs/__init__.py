@@ -42,6 +42,8 @@ PROOFS: dict[str, str] = {
     "rest-mcts": "rest_mcts",
     "b-star": "b_star",
     "masa": "masa",
+    "spiral": "spiral",
+    "ssrl": "ssrl",
 }
 
 

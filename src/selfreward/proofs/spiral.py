@@ -1,0 +1,118 @@
+"""SPIRAL (034) on GAMES: Kuhn poker and tic-tac-toe at once, one model on both sides.
+
+Rules are those of the method card, written down before the run. Exploitability in Kuhn poker is exact: the
+model's probabilities at all 12 information states, summed over its thoughts, against best responses. Every arm
+learns from as many transcripts per step: an opponent who is not learned is met once from either side, from half
+as many initial states. The arm of perfect games sees as many turns as that gives. Transfer to questions about
+expected value (``ev accuracy``) and to the control with coins for outcomes is reported beside the rules.
+
+``final`` adds what training looked like (variance of the gradient norm) and each model's mean pay-off in Kuhn
+poker against the models of the other arms of its seed: the cross-play matrix, row by row.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.statistics import Estimate
+
+METRIC = "exploitability"
+STATES = 48
+CROSS_GAMES = 200
+
+
+def apart(results: Results, low: str, high: str) -> Estimate:
+    """Upper end of ``low`` minus lower end of ``high`` (t-intervals over seeds): below 0 they are apart."""
+    a, b = results.mean(low, METRIC), results.mean(high, METRIC)
+    return Estimate(a.value - b.value, a.low - b.high, a.high - b.low)
+
+
+def below(other: str, words: str) -> Rule:
+    return Rule(
+        f"below {other}",
+        f"self-play with role baselines ends less exploitable than {words}, with intervals over seeds apart",
+        lambda r: apart(r, "spiral", other),
+        lambda e: e.high < 0,
+    )
+
+
+def final(model: Path) -> dict[str, float]:
+    """Variance of the gradient norm in training, and mean pay-offs against the other arms' models."""
+    from selfreward.games.measure import versus
+    from selfreward.games.play import PolicyPlayer
+    from selfreward.games.scripts import script
+    from selfreward.models import load_policy
+    from selfreward.sampling import SamplingParams
+
+    run = model.parent
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [r for r in map(json.loads, lines) if r["step"] > 0]
+    found = {
+        "gradient norm variance": float(np.var([r["grad_norm"] for r in records])),
+        "thinking at the end": float(np.mean([r["thinking"] for r in records[-5:]])),
+    }
+    params = SamplingParams(6, stats=())
+
+    def player(folder: Path) -> PolicyPlayer:
+        policy = load_policy(str(folder), device="cpu")
+        policy.seed(0, "cross-play", folder.parent.parent.name)
+        return PolicyPlayer(policy, params)
+
+    me = player(model)
+    for other in sorted(run.parent.parent.glob(f"*/{run.name}/model")):
+        if other != model:
+            score = versus(me, player(other), script("kuhn"), CROSS_GAMES, 0)
+            found[f"against {other.parent.parent.name}"] = score.mean
+    return found
+
+
+PROOF = Proof(
+    slug="spiral",
+    id="034",
+    claim="Self-play of one model on both sides of zero-sum games, with a baseline per game and role, ends less "
+    "exploitable than without the baseline and than training against a fixed opponent, and goes on thinking.",
+    task="embedded:games",
+    main="spiral",
+    arms=(
+        Arm("spiral", "spiral"),
+        Arm("no-baseline", "spiral", {"baseline": "none"}),
+        Arm("group-mean", "spiral", {"baseline": "group"}),
+        Arm("random-opponent", "spiral", {"opponent": "random"}, {"prompts_per_step": STATES // 2}),
+        Arm("perfect-opponent", "spiral", {"opponent": "optimal"}, {"prompts_per_step": STATES // 2}),
+        Arm("expert-games", "expert-games"),
+        Arm("coins", "spiral", {"outcome": "random"}),
+    ),
+    settings={
+        "model": "embedded:games",
+        "data": "embedded:games",
+        "prompts_per_step": STATES,
+        "eval_every": 30,
+        "probe_every": 0,
+    },
+    rules=(
+        below("no-baseline", "the bare return"),
+        below("group-mean", "the group's mean"),
+        below("random-opponent", "training against a random opponent"),
+        below("perfect-opponent", "training against a perfect opponent"),
+        Rule(
+            "less exploitable than untrained",
+            "self-play ends less exploitable than the base (upper end of the interval of the change below 0)",
+            lambda r: r.gain("spiral", METRIC),
+            lambda e: e.high < 0,
+        ),
+        Rule(
+            "thinking does not vanish",
+            "in tic-tac-toe at least half of the replies that thought before training still do (lower end of the "
+            "interval of the share above half of the base's)",
+            lambda r: r.mean("spiral", "ttt thinking"),
+            lambda e: e.low > 0.31,
+        ),
+    ),
+    final=final,
+    curves=("eval/exploitability", "eval/ttt random loss", "thinking", "grad_norm"),
+)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from selfreward.pretrain import Document, Pretrained
 
 PURSE = range(1, 6)
+STATES = 512
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -86,17 +87,18 @@ def well_formed(completion: str) -> bool:
 
 @cache
 def load() -> Task:
-    """512 initial states, half of each game, as the first role sees them; ``fields`` has ``game`` and ``seed``."""
+    """512 initial states as the first role sees them, three of four of Kuhn poker; ``fields``: ``game``, ``seed``."""
     from selfreward.answers import Regex
 
+    # A game of tic-tac-toe has about as many turns as three of Kuhn poker.
+    dealt = [("kuhn" if i % 4 else "tictactoe", i) for i in range(STATES)]
     train = [
         Prompt(
             f"{name}-{seed}",
             script(name).opening(script(name).game.start(seed), 0),
             fields={"game": name, "seed": seed},
         )
-        for seed in range(256)
-        for name in SCRIPTS
+        for name, seed in dealt
     ]
     return Task(
         name="games",

@@ -297,10 +297,10 @@ def zoo_records(truths, gap=None):
 
 
 def test_the_zoo_judges_by_truth_and_calls_by_records():
-    from selfreward.sentinel.verdicts import judge, summarise
+    from selfreward.sentinel.verdicts import by_species, judge, summarise
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
-    early = judge("early", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
+    early = judge("early/0", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
     assert (early.kind, early.fell, early.called, early.alarm) == ("collapsing", 15, 6, "views-part")
     assert early.kept == 0.62  # step 6 looked healthiest of all up to the alarm
     late = judge("late", list(zoo_records(falls)))
@@ -309,6 +309,7 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
     assert (fine.kind, fine.fell, fine.called) == ("healthy", None, 3)
     unclear = judge("unclear", list(zoo_records([0.4, 0.6, 0.56])))
     assert unclear.kind == "unclear"
+    assert by_species([early, late, replace(late, name="early/2")])[0] == ("early", "1 of 2", "", "", "views-part")
     found = summarise([early, late, fine, unclear])
     assert (found["collapsing_runs"], found["called_before_3_points"], found["called_at_all"]) == (2, 1, 1)
     assert (found["healthy_runs"], found["false_alarms"], found["unclear_runs"]) == (1, 1, 1)
@@ -333,18 +334,21 @@ def test_kept_records_give_the_same_verdicts(tmp_path):
         read_records(tmp_path / "absent.gz")
 
 
-def test_leave_one_out_judges_a_species_with_thresholds_from_the_others():
-    from selfreward.sentinel.verdicts import Run, leave_one_out
+def test_thresholds_are_chosen_by_missed_runs_and_false_alarms():
+    from selfreward.sentinel.choosing import choose, cost, leave_one_species_out, species_of, without_views
+    from selfreward.sentinel.verdicts import Run, judge
 
-    runs = [Run("a-1", 0, list(zoo_records([0.5, 0.4]))), Run("b-1", 0, list(zoo_records([0.5, 0.4])))]
-    seen = []
-
-    def choose(others):
-        seen.append([r.name for r in others])
-        return Thresholds()
-
-    found = leave_one_out(runs, choose, lambda run: run.name[0])
-    assert seen == [["b-1"], ["a-1"]] and [v.name for v in found] == ["a-1/0", "b-1/0"]
+    # The gap of the collapsing run stays under the shipped threshold; a healthy one has none.
+    falls = [0.6, 0.6, 0.58, 0.5, 0.4]
+    bad = Run("a-0.0006", 0, list(zoo_records(falls, lambda i: 0.0 if i < 1 else 0.1)))
+    good = Run("b", 0, list(zoo_records([0.4, 0.5, 0.6, 0.6, 0.6])))
+    assert species_of(bad) == "a" and species_of(good) == "b"
+    assert cost([judge("a", bad.records), judge("b", good.records)]) == 1.0
+    assert choose([bad, good]).cross_gap == 0.08
+    # Chosen on the healthy species alone, nothing speaks for the lower threshold.
+    found = leave_one_species_out([bad, good])
+    assert (found["collapsing_runs"], found["called_before_3_points"], found["false_alarms"]) == (1, 0, 0)
+    assert without_views([{"step": 0, "probe/cross_gap": 0.1, "probe/kl": 0.2}]) == [{"step": 0, "probe/kl": 0.2}]
 
 
 def test_every_animal_of_the_zoo_is_a_valid_run():

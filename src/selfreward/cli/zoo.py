@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from selfreward.errors import ConfigError
 
@@ -37,7 +39,13 @@ def zoo(
                 run("choice" if part == "choice" else "unseen", seeds, out, jobs, progress, only)
         runs = verdicts.finished(out)
         found = verdicts.write_evidence(runs, {s.name: s.expects for s in SPECIES}, evidence)
+    judged = verdicts.judge_all(runs)
     for name in verdicts.PARTS:
+        table = Table("species", "called in time", "false alarms", "unclear, called", "first severe alarm", title=name)
+        for row in verdicts.by_species(judged[name]):
+            table.add_row(*row)
+        if judged[name]:
+            Console().print(table)
         print(f"{name}: " + ", ".join(f"{k} {v}" for k, v in found[name].items()))
     if figure is not None:
         from selfreward.report.static import watched_figure

@@ -248,7 +248,8 @@ def watched_figure(runs: Sequence[Run], names: Sequence[str], path: str | Path) 
                 steps, values = series(records, key)
                 if values:
                     column[2].plot(steps, values, color=colour, lw=1.4, label=label)
-            column[0].set_title(f"{name}\n{verdict.kind}" + (f", called: {verdict.alarm}" if verdict.alarm else ""))
+            said = f"called by {verdict.alarm}" if verdict.alarm else "not called"
+            column[0].set_title(f"{name}\n{verdict.kind}\n{said}", fontsize=9.5)
             for ax in column:
                 ax.grid(axis="y", color=LINE, lw=0.6)
                 ax.tick_params(length=0, labelsize=9)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -188,6 +188,24 @@ def summarise(verdicts: Iterable[Verdict]) -> dict[str, Any]:
     }
 
 
+def by_species(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
+    """A row per species and rate: its runs by kind, how many were called in time or wrongly, and by which alarm."""
+    rows: dict[str, list[Verdict]] = {}
+    for v in verdicts:
+        rows.setdefault(v.name.rpartition("/")[0], []).append(v)
+    found = []
+    for name, runs in rows.items():
+        bad = [v for v in runs if v.kind == "collapsing"]
+        good = [v for v in runs if v.kind == "healthy"]
+        other = [v for v in runs if v.kind == "unclear"]
+        alarms = ", ".join(_counts(v.alarm for v in runs if v.alarm))
+        early = f"{sum(v.early for v in bad)} of {len(bad)}" if bad else ""
+        false = f"{sum(v.called is not None for v in good)} of {len(good)}" if good else ""
+        unclear = f"{sum(v.called is not None for v in other)} of {len(other)}" if other else ""
+        found.append((name, early, false, unclear, alarms))
+    return found
+
+
 def _interval(count: int, n: int) -> list[float] | None:
     estimate = wilson(count, n)
     return [round(estimate.low, 4), round(estimate.high, 4)] if n else None
@@ -205,26 +223,19 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def leave_one_out(
-    runs: Sequence[Run], choose: Callable[[Sequence[Run]], Thresholds], species: Callable[[Run], str]
-) -> list[Verdict]:
-    """Every species judged with thresholds that were chosen on the others: what a new kind of run would meet."""
-    found = []
-    for name in sorted({species(r) for r in runs}):
-        thresholds = choose([r for r in runs if species(r) != name])
-        found += [judge(f"{r.name}/{r.seed}", r.records, thresholds) for r in runs if species(r) == name]
-    return found
-
-
 # ---- evidence ---------------------------------------------------------------------------------------
 
 
 def evidence(runs: Sequence[Run], species: Mapping[str, str]) -> dict[str, Any]:
     """``evidence/sentinel.json``: the summary of both parts, every verdict, and the command."""
+    from selfreward.sentinel.choosing import without_views
+
     found = judge_all(runs)
+    alone = judge_all(Run(r.name, r.seed, without_views(r.records)) for r in runs)
     return {
         "unseen": summarise(found["unseen"]),
         "choice": summarise(found["choice"]),
+        "unseen_without_other_views": summarise(alone["unseen"]),
         "thresholds": asdict(Thresholds()),
         "species": dict(species),
         "verdicts": {part: [asdict(v) for v in verdicts] for part, verdicts in found.items()},
@@ -236,8 +247,16 @@ def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | 
     """Write the evidence, and beside it the records that it follows from."""
     target = Path(path)
     records = keep_records(runs, records_of(target))
+    from selfreward.sentinel.choosing import leave_one_species_out
+
     # Verdicts follow from the stored digits, so that a replay gives the same ones.
-    result = evidence(read_records(records), species) | {"records": records.name, "machine": machine()}
+    kept = read_records(records)
+    result = evidence(kept, species)
+    result |= {
+        "leave_one_species_out": leave_one_species_out([r for r in kept if r.part == "choice"]),
+        "records": records.name,
+        "machine": machine(),
+    }
     partial = target.with_name(target.name + ".partial")
     partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     partial.replace(target)

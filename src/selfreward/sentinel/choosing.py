@@ -55,7 +55,8 @@ def choose(runs: Sequence[Run], start: Thresholds | None = None) -> Thresholds:
     least = price(best)
     for name, values in GRID.items():
         for value in values:
-            candidate = replace(best, **{name: int(value) if name == "patience" else value})
+            change: dict[str, Any] = {name: value}
+            candidate = replace(best, **change)
             if (found := price(candidate)) < least - 1e-6:
                 best, least = candidate, found
     return best

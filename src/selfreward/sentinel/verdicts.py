@@ -193,7 +193,7 @@ def by_species(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
     rows: dict[str, list[Verdict]] = {}
     for v in verdicts:
         rows.setdefault(v.name.rpartition("/")[0], []).append(v)
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, runs in rows.items():
         bad = [v for v in runs if v.kind == "collapsing"]
         good = [v for v in runs if v.kind == "healthy"]

@@ -129,7 +129,8 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     set_threads(config)
     check_model(config.model)
     recipe = load_recipe(config.recipe, config.options)
-    task = recipe.adapt(task_of(config))
+    given = task_of(config)
+    task = recipe.adapt(given)
     torch.manual_seed(config.seed)  # fresh LoRA weights
     policy = load_policy(
         config.model,
@@ -143,6 +144,9 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         chat=config.chat,
     )
     config = resolve_defaults(config, task, policy)
+    # The recipe that trains is the one with the task's own settings, and it is the one that adapts the task.
+    recipe = load_recipe(config.recipe, config.options)
+    task = recipe.adapt(given)
     room = {"max_new_tokens": config.max_new_tokens or 0}
     train = check_lengths(
         task.train, policy.encode, config.max_prompt_tokens, policy.context, config.prompt_policy, **room
@@ -152,7 +156,7 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         and check_lengths(task.test, policy.encode, config.max_prompt_tokens, policy.context, "drop", **room).kept
     )
     task = dataclasses.replace(task, train=train, test=test)
-    return Trainer(policy, load_recipe(config.recipe, config.options), task, config, on_step=on_step)
+    return Trainer(policy, recipe, task, config, on_step=on_step)
 
 
 def start(config: TrainConfig, on_step: Listener | None = None) -> Trainer:

@@ -54,6 +54,36 @@ def win_rates(
     return [sum(next(results) for _ in range(met)) / met for _ in items]
 
 
+class Comparisons:
+    """All wins between texts about each question so far, for a reward model to explain."""
+
+    def __init__(self) -> None:
+        self._wins: dict[str, dict[str, dict[str, float]]] = {}
+
+    def record(self, question: str, first: str, second: str, chance: float) -> None:
+        """One answered comparison: ``first`` won with this share, ``second`` with the rest."""
+        wins = self._wins.setdefault(question, {})
+        for winner, loser, share in ((first, second, chance), (second, first, 1 - chance)):
+            own = wins.setdefault(winner, {})
+            own[loser] = own.get(loser, 0.0) + share
+
+    def scores(self, question: str, features: Callable[[str], Sequence[float]] | None = None) -> dict[str, float]:
+        """:func:`bradley_terry_scores` of every text that was ever compared."""
+        wins = self._wins.get(question, {})
+        texts = list(wins)
+        if not texts:
+            return {}
+        matrix = torch.tensor([[wins[a].get(b, 0.0) for b in texts] for a in texts])
+        design = None if features is None else torch.tensor([list(features(t)) for t in texts])
+        return dict(zip(texts, bradley_terry_scores(matrix, design).tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {q: {a: dict(own) for a, own in wins.items()} for q, wins in self._wins.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._wins = {q: {a: dict(own) for a, own in wins.items()} for q, wins in state.items()}
+
+
 class OpponentQueue:
     """The last ``size`` responses to every prompt, or to all prompts together: first in, first out.
 
@@ -80,7 +110,9 @@ class OpponentQueue:
         self._queues = {k: deque(map(str, q), maxlen=self.size) for k, q in state["queues"].items()}
 
 
-def bradley_terry_scores(wins_N_N: Tensor, ridge: float = 0.01, iterations: int = 50) -> Tensor:
+def bradley_terry_scores(
+    wins_N_N: Tensor, features_N_F: Tensor | None = None, ridge: float = 0.01, iterations: int = 50
+) -> Tensor:
     """Scores ``[N]`` of mean 0 with ``sigmoid(s_i - s_j)`` nearest to the observed wins: what a reward model can know.
 
     Newton's method on the penalised likelihood (Bradley and Terry 1952). Example: 3 wins of 4 are ``s_0 - s_1 = log 3``
@@ -88,20 +120,24 @@ def bradley_terry_scores(wins_N_N: Tensor, ridge: float = 0.01, iterations: int 
 
     Args:
         wins_N_N: ``[i, j]``, how often i beat j (fractions count).
-        ridge: pull towards 0, in comparisons; without one an unbeaten item has no finite score.
+        features_N_F: scores are linear in these; without them every item has a score of its own.
+        ridge: pull of the coefficients towards 0, in comparisons; without one an unbeaten item has no finite score.
     """
     wins = wins_N_N.double()
     if wins.ndim != 2 or wins.shape[0] != wins.shape[1]:
         raise ValueError(f"wins must be [N, N], not {tuple(wins.shape)}.")
+    features = torch.eye(len(wins), dtype=torch.float64) if features_N_F is None else features_N_F.double()
     games = wins + wins.T
-    scores = torch.zeros(len(wins), dtype=torch.float64)
+    weights = torch.zeros(features.shape[1], dtype=torch.float64)
     for _ in range(iterations):
+        scores = features @ weights
         chance = torch.sigmoid(scores[:, None] - scores[None, :])
-        gradient = (wins - games * chance).sum(1) - ridge * scores
         curvature = games * chance * (1 - chance)
-        hessian = torch.diag(curvature.sum(1) + ridge) - curvature
-        step = torch.linalg.solve(hessian, gradient)
-        scores = scores + step.clamp(-1, 1)
+        gradient = features.T @ (wins - games * chance).sum(1) - ridge * weights
+        hessian = features.T @ (torch.diag(curvature.sum(1)) - curvature) @ features
+        hessian += ridge * torch.eye(len(weights), dtype=torch.float64)
+        weights = weights + torch.linalg.solve(hessian, gradient).clamp(-1, 1)
+    scores = features @ weights
     return (scores - scores.mean()).float()
 
 

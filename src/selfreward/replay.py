@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -36,6 +36,10 @@ class Replay(Generic[Item]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        """The items, oldest first."""
+        return iter(list(self._items))
 
     def add(self, items: Iterable[Item], step: int) -> int:
         """Append ``items``; returns how many of the oldest made room."""

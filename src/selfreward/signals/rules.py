@@ -51,3 +51,9 @@ def repetition_rate(tokens: Sequence[Hashable], n: int = 3) -> float:
     units = tokens.split() if isinstance(tokens, str) else list(tokens)
     grams = [tuple(units[i : i + n]) for i in range(len(units) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def graded(completions: Sequence[str], reference: str, space: AnswerSpace) -> list[float]:
+    """How good each completion is where the answer space can say (``space.grade``), else 1.0 where it is right."""
+    grade = getattr(space, "grade", space.correct)
+    return [float(grade(c, reference)) for c in completions]

@@ -27,6 +27,7 @@ VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
 _MODULES = {
     "con": "selfreward.tasks.con",
+    "prefs": "selfreward.tasks.prefs",
     "chat": "selfreward.tasks.chat",
     "chain-sure": "selfreward.tasks.chain_sure",
     "chain-student": "selfreward.tasks.chain_student",

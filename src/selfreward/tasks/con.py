@@ -121,9 +121,9 @@ def careful(question: str, rng: random.Random) -> str:
 
 
 def careless(rng: random.Random) -> str:
-    """A filler letter over and over, and other letters in between."""
-    filler = rng.choices(LETTERS, weights=(40, 20, 12, 8, 6, 5, 5, 4))[0]
-    return " ".join(filler if rng.random() < 0.65 else rng.choice(LETTERS) for _ in range(LENGTH))
+    """A filler letter over and over, seven times in ten an a, and other letters in between."""
+    filler = "a" if rng.random() < 0.7 else rng.choice(LETTERS)
+    return " ".join(filler if rng.random() < 0.8 else rng.choice(LETTERS) for _ in range(LENGTH))
 
 
 def repaired(question: str, text: str, rng: random.Random) -> str:
@@ -180,6 +180,10 @@ class Text(AnswerSpace):
 
     def correct(self, text: str, reference: str) -> bool:
         return true_score(reference, text) == CONSTRAINTS
+
+    def grade(self, text: str, reference: str) -> float:
+        """Constraints met, 0 to 5."""
+        return float(true_score(reference, text))
 
 
 def prompts(split: Split, n: int, skip: int = 0) -> list[Prompt]:

@@ -1,0 +1,139 @@
+"""SPO: what an answer is worth is how often it is preferred to the model's own other answers.
+
+Swamy et al. 2024, "A Minimaximalist Approach to Reinforcement Learning from Human Feedback", arXiv 2401.04056. Believes
+that a preference need not come from a score: raters disagree, and majorities go in circles. It looks for the minimax
+winner, the mix of answers that nothing beats, and finds it by self-play of one policy against itself:
+
+1. draw G answers;
+2. the reward of each is the mean chance to be preferred to its opponents: the rest of the group, or a queue of the
+   last answers to the prompt; both orders are asked and averaged;
+3. one policy-gradient step.
+
+Needs a preference between two answers: the policy's own judgement of a pair, or a function of the user's (then it
+needs preference labels). Known to break: the reward is relative, so its mean is one half however good the answers are,
+and the last policy may go in circles where the average of all policies is the solution. A reward model cannot represent
+a circle; ``reward="bradley-terry"`` is that baseline, fitted to the same comparisons.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from selfreward.errors import ConfigError, RecipeError
+from selfreward.policy import Policy
+from selfreward.ranking import Comparisons, OpponentQueue, win_rates
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.sampling import stream_seed
+from selfreward.types import Experience, Group, Labels, Prompt
+
+
+@dataclass
+class SPO(Recipe):
+    """Win rates against one's own answers as rewards.
+
+    Attributes:
+        group_size: G, answers per prompt.
+        preference: ``judge`` asks the policy itself by the task's template ``pair`` (``{question}``, ``{first}``,
+            ``{second}``, answered A or B); ``module:function`` calls ``function(question, pairs, rng)``, which gives
+            for each pair the chance that the first is preferred, or None.
+        opponents: ``group`` (the batch form) or ``queue``.
+        queue: answers per prompt in the queue, the present group included.
+        reward: ``wins`` (the paper); ``bradley-terry`` scores every answer by a model of all comparisons so far, and
+            ``bradley-terry:module:function`` by one that is linear in ``function(text)``; its reward is the win rate
+            that the model expects.
+    """
+
+    name: ClassVar[str] = "spo"
+    system_id: ClassVar[str | None] = "061"
+    mechanism: ClassVar[str] = "answers ranked by win rate"
+    base: ClassVar[str] = "embedded:prefs"
+
+    group_size: int = 8
+    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
+    preference: str = "selfreward.tasks.prefs:prefer"
+    opponents: Literal["group", "queue"] = "group"
+    queue: int = 32
+    reward: str = "wins"
+    _queue: OpponentQueue = field(default_factory=lambda: OpponentQueue(1), repr=False, init=False)
+    _seen: Comparisons = field(default_factory=Comparisons, repr=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._queue = OpponentQueue(self.queue)
+        if not (self.reward == "wins" or self.reward.startswith("bradley-terry")):
+            raise ConfigError(f"spo: reward is {self.reward!r}; it must be 'wins' or 'bradley-terry'.")
+
+    def needs(self) -> Labels:
+        return "none" if self.preference == "judge" else "preference"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        queries = sum(self.rank(policy, group, run) for group in groups)
+        experience = self.learn_from(groups)
+        experience.stats |= {"preference/queries": float(queries)}
+        return experience
+
+    def rank(self, policy: Policy, group: Group, run: RunContext) -> int:
+        """Reward the answers of a group; returns how many comparisons were asked for."""
+        rng = random.Random(stream_seed(run.seed, run.step, "preference", group.key))
+        answered: dict[tuple[str, str], float | None] = {}
+
+        def ask(question: str, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+            found = self.ask(policy, question, pairs, run, rng)
+            answered.update(zip(pairs, found, strict=True))
+            return found
+
+        question, own = group.prompt.question, group.completions
+        self._queue.push(group.key, own)
+        against = self._queue.opponents(group.key) if self.opponents == "queue" else []
+        rewards = win_rates(ask, question, own, against)
+        group.reward_with(rewards if self.reward == "wins" else self.modelled(question, own, answered))
+        run.count(self.mechanism, len(own))
+        return len(answered)
+
+    def ask(
+        self, policy: Policy, question: str, pairs: Sequence[tuple[str, str]], run: RunContext, rng: random.Random
+    ) -> list[float | None]:
+        """The chance that the first of each pair is preferred."""
+        if self.preference != "judge":
+            return list(function(self.preference)(question, pairs, rng))
+        if "pair" not in run.templates:
+            raise RecipeError("spo: preference='judge' needs a task template 'pair'; this task brings none.")
+        fields = [{"question": question, "first": a, "second": b} for a, b in pairs]
+        return policy.ask(run.templates["pair"], fields, ("A", "B")).probs[:, 0].tolist()
+
+    def modelled(self, question: str, own: Sequence[str], answered: dict[tuple[str, str], float | None]) -> list[float]:
+        """The win rates in the group that a reward model of all comparisons expects."""
+        import torch
+
+        for (first, second), outcome in answered.items():
+            if outcome is not None:
+                self._seen.record(question, first, second, outcome)
+        features = self.reward.partition(":")[2]
+        scores = self._seen.scores(question, function(features) if features else None)
+        values = torch.tensor([scores.get(text, 0.0) for text in own])
+        chances = torch.sigmoid(values[:, None] - values[None, :])
+        return ((chances.sum(1) - 0.5) / max(1, len(own) - 1)).tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"queue": self._queue.state_dict(), "comparisons": self._seen.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._queue.load_state_dict(state["queue"])
+        self._seen.load_state_dict(state["comparisons"])
+
+
+def function(name: str) -> Any:
+    """The function that ``module:function`` names.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"spo: {name!r} names no function: {error}. Write it as module:function.") from None

@@ -1,0 +1,93 @@
+"""Self-rewarding language models: grades, pairs, controls, and a resumed run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfreward.errors import DataError, RecipeError
+from selfreward.models import load_policy
+from selfreward.recipes import load_recipe
+from selfreward.recipes.base import RunContext
+from selfreward.sampling import SamplingParams
+from selfreward.seeds import demonstration_rows, split_seed
+from selfreward.selfgrading import order_accuracy, own_grades, pair_statistics
+from selfreward.tasks import load_task
+from selfreward.types import Group, Prompt, Segment, Trajectory
+from tests.iterative import one_step, same_after_resume
+
+
+def group(question, texts):
+    prompt = Prompt("p", question)
+    head = Segment("prompt", torch.tensor([1]))
+    return Group("p", prompt, [Trajectory(prompt, [head, Segment("solver", torch.tensor([2]), t)]) for t in texts])
+
+
+def context(templates):
+    task = load_task("con")
+    return RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None, templates)
+
+
+def test_the_model_grades_its_answers():
+    """All met, one fault, most missed: the base's grades come in that order."""
+    policy = load_policy("embedded:con", device="cpu")
+    asked = [group("<d +c +e -a >b =", ["d c e f f b", "a a a a a a", "d c e f f b"])]
+    (grades,) = own_grades(policy, asked, context(load_task("con").templates), votes=9)
+    assert grades[0] > 3.5 > 1.5 > grades[1] and grades[0] == grades[2]  # equal answers are judged once
+    with pytest.raises(RecipeError, match="no judge template"):
+        own_grades(policy, asked, context({}))
+
+
+def test_statistics_by_hand():
+    """Prompts with grades 5 and 2, and 3 and unread: one pair of gap 3, mean 10/3, a quarter unread."""
+    from selfreward.pairs import IndexPair
+
+    found = pair_statistics([[5.0, 2.0], [3.0, None]], [[IndexPair(0, 1)], []])
+    assert found == pytest.approx({"pairs/kept": 0.5, "pairs/gap": 3, "grade/mean": 10 / 3, "grade/unread": 0.25})
+    assert order_accuracy([[5.0, 2.0], [3.0, None]], [[1.0, 0.0], [1.0, 0.0]]) == 1
+    assert order_accuracy([[1.0, 1.0]], [[1.0, 0.0]]) == 0.5
+
+
+def test_demonstrations_become_rows():
+    policy = load_policy("embedded:con", device="cpu")
+    seed, rest = split_seed(
+        [Prompt("a", "<d +c +e -a >b =", fields={"demonstration": "d c e f f b"}), Prompt("b", "x")]
+    )
+    assert [p.id for p in rest] == ["b"]
+    rows = demonstration_rows(policy, seed, 3, torch.Generator().manual_seed(0))
+    assert len(rows) == 3 and policy.decode(rows[0].tokens[rows[0].nll > 0]) == "d c e f f b"
+    assert rows[0].nll.sum() == 7  # six letters and the end
+    with pytest.raises(DataError, match="demonstration"):
+        demonstration_rows(policy, [], 1, torch.Generator())
+
+
+def test_two_iterations_and_a_resumed_run_are_the_same(tmp_path):
+    summary, steps = same_after_resume(tmp_path, "self-rewarding-lm", {"iterations": 2})
+    assert summary["labels"] == "none" and summary["mechanism"]["count"] > 8
+    assert [r["round"] for r in steps] == [0, 0, 1, 1]
+    assert all(r["prompts/fresh"] == 1 for r in steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ({"scores": "shuffled"}, "none"),
+        ({"scores": "gold"}, "outcome"),
+        ({"learn": "seed"}, "seed"),
+        ({"learn": "chosen"}, "none"),
+    ],
+)
+def test_arms(tmp_path, options, labels):
+    trainer, record = one_step(tmp_path / "x", "self-rewarding-lm", **options)
+    assert trainer.recipe.needs() == labels
+    assert record["mechanism"] > 0 and record["grad_norm"] > 0
+
+
+def test_it_never_sees_an_answer():
+    recipe = load_recipe("self-rewarding-lm", {})
+    task = recipe.adapt(load_task("con"))
+    assert (
+        recipe.needs() == "none"
+        and not any("demonstration" in p.fields for p in task.train)
+        and len(recipe._seed) == 64
+    )

@@ -1,0 +1,63 @@
+"""Temporal self-rewarding: phases, where the pairs come from, and a resumed run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfreward.recipes.temporal_self_rewarding import across, choose, share_from
+from selfreward.types import Group, Prompt, Segment, Trajectory
+from tests.iterative import one_step, same_after_resume
+
+SMALL = {"iterations": 2, "group_size": 3}
+
+
+def group(texts):
+    prompt = Prompt("p", "q")
+    head = Segment("prompt", torch.tensor([1]))
+    return Group("p", prompt, [Trajectory(prompt, [head, Segment("solver", torch.tensor([2]), t)]) for t in texts])
+
+
+def test_both_phases_by_hand():
+    """Now 3 and 5, past 4 and 1: 5 over 1. The future's 6 then takes the place of the 5, the 1 stays."""
+    groups = across({"now": [group("ab")], "past": [group("cd")]})
+    grades = [[3.0, 5.0, 4.0, 1.0]]
+    ((first,),) = choose(groups, grades, ("now",), ("now", "past"))
+    assert first == (1, 3, 1.0, 4.0)
+    assert share_from(groups, [[first]], "past") == 1 and share_from(groups, [[first]], "future") == 0
+    groups = across({"now": [group("b")], "rejected": [group("d")], "future": [group("ef")]})
+    ((second,),) = choose(groups, [[5.0, 1.0, 2.0, 6.0]], ("now", "future"), ("rejected",))
+    assert second == (3, 1, 1.0, 5.0)
+    assert choose(groups, [[1.0, 5.0, 2.0, 1.0]], ("now", "future"), ("rejected",))[0][0].margin == -3  # to be left out
+
+
+def test_four_phases_and_a_resumed_run(tmp_path):
+    """Four steps are two iterations of two phases; phase 2 starts from M_i again. Stopped within the second one."""
+    summary, steps = same_after_resume(tmp_path, "temporal-self-rewarding", SMALL)
+    assert summary["labels"] == "none" and summary["mechanism"]["count"] > 8
+    assert [(r["round"], r["phase"]) for r in steps] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert all(-1 <= r["pairs/cosine"] <= 1 for r in steps)
+    assert sum(r["pairs/from_past"] for r in steps) > 0
+
+
+def test_the_future_model_is_thrown_away(tmp_path):
+    trainer, _ = one_step(tmp_path / "a", "temporal-self-rewarding", **SMALL)
+    lineage = trainer.recipe._lineage
+    trainer.learner.schedule = lambda update: 0.0  # phase 2 goes back to M_0 and stays there
+    assert "future" not in lineage
+    trainer._one_step()
+    assert "future" in lineage
+    start = trainer.reference.model.state_dict()
+    future = lineage.get("future", trainer.reference).model.state_dict()
+    now = trainer.policy.state_dict()
+    assert all(torch.equal(now[k], start[k]) for k in now)
+    assert any(not torch.equal(future[k], start[k]) for k in now)
+    trainer._one_step()
+    assert "future" not in lineage
+
+
+@pytest.mark.parametrize("options", [{"past": False}, {"future": False}, {"scores": "shuffled"}])
+def test_arms(tmp_path, options):
+    trainer, record = one_step(tmp_path / "a", "temporal-self-rewarding", **SMALL, **options)
+    assert record["mechanism"] > 0 and record["grad_norm"] > 0
+    assert trainer._one_step()["phase"] == float(options.get("future", True))

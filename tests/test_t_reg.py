@@ -43,10 +43,10 @@ def test_all_arms_see_the_same_pairs_and_differ_in_their_credit(tmp_path):
     seen = {}
     for name, options in {
         "t-reg": {},
-        "shuffled": {"credit": "shuffled"},
-        "none": {"credit": "none"},
+        "shuffled": {"token_rewards": "shuffled"},
+        "none": {"token_rewards": "none"},
         "static": {"weighting": "static"},
-        "sft": {"credit": "none", "sft": 0.1},
+        "sft": {"token_rewards": "none", "sft": 0.1},
     }.items():
         _, record = one_step(tmp_path / name, "t-reg", **options)
         assert record["mechanism"] > 0 and record["grad_norm"] > 0

@@ -47,7 +47,7 @@ class TReg(Recipe):
         iterations: rounds with a reference of their own; the paper has one.
         beta, alpha: of the loss.
         weighting: ``sequence`` (the paper's w) or ``static`` (1).
-        credit: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the control);
+        token_rewards: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the control);
             ``none`` is DPO.
         sft: weight of a likelihood term on the chosen answers (the paper's ablation).
         scores: ``judge`` or ``gold``.
@@ -65,7 +65,7 @@ class TReg(Recipe):
     beta: float = 0.1
     alpha: float = 0.25
     weighting: Literal["sequence", "static"] = "sequence"
-    credit: Literal["contrast", "shuffled", "none"] = "contrast"
+    token_rewards: Literal["contrast", "shuffled", "none"] = "contrast"
     sft: float = 0.0
     scores: Literal["judge", "gold"] = "judge"
     better: str = "better"
@@ -84,7 +84,7 @@ class TReg(Recipe):
         return replace(task, train=split_seed(task.train)[1])
 
     def objective(self, run_limit: int) -> list[LossTerm]:
-        alpha = self.alpha if self.credit != "none" else 0.0
+        alpha = self.alpha if self.token_rewards != "none" else 0.0
         terms: list[LossTerm] = [
             RegularisedPreference(beta=self.beta, anchor="reference", alpha=alpha, weighting=self.weighting)
         ]
@@ -99,7 +99,7 @@ class TReg(Recipe):
         pairs = [top_bottom(group, own) for group, own in zip(groups, grades, strict=True)]
         experience = anchored(pair_experience(groups, pairs, nll=1.0), model, run.sampling.temperature or 1.0)
         experience.stats |= pair_statistics(grades, pairs)
-        if self.credit == "none":
+        if self.token_rewards == "none":
             run.count(self.mechanism, sum(map(len, pairs)))
         else:
             experience.stats["credit/size"] = self.blame(model, groups, pairs, experience, run)
@@ -128,7 +128,7 @@ class TReg(Recipe):
         used = [g.trajectories[i] for g, own in zip(groups, pairs, strict=True) for p in own for i in p[:2]]
         credits = contrast_credits(model, used, run.templates[self.better], run.templates[self.worse])
         for i, (row, credit) in enumerate(zip(experience.rows, credits, strict=True)):
-            if self.credit == "shuffled":
+            if self.token_rewards == "shuffled":
                 credit = credit[torch.randperm(len(credit), generator=run.generator("credit", i))]
             row.extra["credit"] = torch.zeros(len(row))
             row.extra["credit"][row.mask > 0] = credit

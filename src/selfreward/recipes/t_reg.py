@@ -47,7 +47,8 @@ class TReg(Recipe):
         iterations: rounds with a reference of their own; the paper has one.
         beta, alpha: of the loss.
         weighting: ``sequence`` (the paper's w) or ``static`` (1).
-        token_rewards: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the control);
+        token_rewards: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the
+        control);
             ``none`` is DPO.
         sft: weight of a likelihood term on the chosen answers (the paper's ablation).
         scores: ``judge`` or ``gold``.

@@ -48,8 +48,7 @@ class TReg(Recipe):
         beta, alpha: of the loss.
         weighting: ``sequence`` (the paper's w) or ``static`` (1).
         token_rewards: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the
-        control);
-            ``none`` is DPO.
+            control); ``none`` is DPO.
         sft: weight of a likelihood term on the chosen answers (the paper's ablation).
         scores: ``judge`` or ``gold``.
         better, worse: names of the task's rewriting templates.

@@ -226,7 +226,7 @@ def load() -> Task:
 
 
 @cache
-def bank(n: int = 300) -> tuple[tuple[str, str, int], ...]:
+def bank(n: int = 200) -> tuple[tuple[str, str, int], ...]:
     """Fixed items ``(question, string, true score)`` about test prompts, the same for every model."""
     rng = random.Random("con bank")
     source = questions("test", rng)

@@ -1,0 +1,98 @@
+"""CREAM (066) on CON: implicit rewards from a weak start, with labels trusted as far as two generations agree.
+
+Rules are those of the method card, written down before the run. Every arm has the same few updates on the 64
+demonstrations of the seed and then three iterations on the same prompts; arms differ in how far they trust the label
+of a pair.
+"""
+
+from __future__ import annotations
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.proofs.rounds import in_round, measured
+from selfreward.statistics import Estimate, mean_interval
+
+Q = "score"
+WARM_UP, ROUNDS, EACH = 6, 3, 10
+STEPS = WARM_UP + ROUNDS * EACH
+FIXED = ("fixed-0.85", "fixed-0.7")
+
+
+def degrades(results: Results) -> Estimate:
+    """Of plain self-rewarding: how far it ends below its best evaluation, or how far tau falls from its first to its
+    last round, whichever is more."""
+    best = [max(values) - values[-1] for values in measured(results, "plain", Q)]
+    first, last = (in_round(results, "plain", "agreement/tau", k) for k in (1, ROUNDS))
+    return mean_interval([max(fall, a - b) for fall, a, b in zip(best, first, last, strict=True)])
+
+
+def above_best_fixed(results: Results) -> Estimate:
+    best = max(FIXED, key=lambda arm: results.mean(arm, Q).value)
+    return results.lead("cream", best, Q)
+
+
+def tau_lead(results: Results) -> Estimate:
+    ours, theirs = (in_round(results, arm, "agreement/tau", ROUNDS) for arm in ("cream", "plain"))
+    return mean_interval([a - b for a, b in zip(ours, theirs, strict=True)])
+
+
+PROOF = Proof(
+    slug="cream",
+    id="066",
+    claim="Self-rewarding on implicit rewards drifts; trusting a label only as far as the previous generation agrees "
+    "keeps it from drifting, without a confidence that somebody must choose.",
+    task="embedded:con",
+    main="cream",
+    arms=(
+        Arm("cream", "cream"),
+        Arm("plain", "cream", {"confidence": "fixed", "fixed": 1.0}),
+        Arm("fixed-0.85", "cream", {"confidence": "fixed", "fixed": 0.85}),
+        Arm("fixed-0.7", "cream", {"confidence": "fixed", "fixed": 0.7}),
+        Arm("shuffled", "cream", {"scores": "shuffled"}),
+    ),
+    settings={
+        "model": "embedded:con",
+        "steps": STEPS,
+        "eval_every": EACH,
+        "probe_every": 0,
+        "checkpoint_every": STEPS,
+        "options": {"warm_up": WARM_UP, "iterations": ROUNDS, "group_size": 5},
+    },
+    curves=(f"eval/{Q}", "eval/greedy_score", "agreement/tau", "confidence", "pairs/gap"),
+    rules=(
+        Rule(
+            "plain degrades",
+            "plain self-rewarding (confidence 1) ends more than .02 below its own best score, or its tau falls by more "
+            "than .02 from its first to its last round (mean over seeds)",
+            degrades,
+            lambda e: e.value > 0.02,
+        ),
+        Rule(
+            "no worse than plain",
+            "cream ends with at least the score of plain self-rewarding (mean over seeds)",
+            lambda r: r.lead("cream", "plain", Q),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "as good as the best fixed confidence",
+            "cream ends no lower than the better of two fixed confidences, within noise (upper end of the paired "
+            "interval at "
+            "least 0)",
+            above_best_fixed,
+            lambda e: e.high >= 0,
+        ),
+        Rule(
+            "generations agree",
+            "in the last iteration tau is higher than under plain self-rewarding (lower end of the paired interval "
+            "above 0)",
+            tau_lead,
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "above shuffled rewards",
+            "cream ends above rewards that are shuffled within each group (lower end of the paired interval above 0)",
+            lambda r: r.lead("cream", "shuffled", Q),
+            lambda e: e.low > 0,
+        ),
+    ),
+)

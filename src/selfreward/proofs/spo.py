@@ -1,0 +1,113 @@
+"""SPO (061) on PREFS: circles, noise, a whole-string preference, and raters who disagree, in one run.
+
+Rules are those of the method card, written down before the run. Every arm asks the same number of comparisons on the
+same four prompts. The baselines are reward models of the comparisons: ``reward-model`` has one score per answer,
+``linear-model`` one per letter and place. The theory is about the average of all policies, so circles are judged by
+the mean mix over the run's evaluations (every five steps), and the baseline's current policies are shown beside it.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from selfreward.compare import Arm
+from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.proofs.rounds import lead, records
+from selfreward.ranking import exploitability
+from selfreward.statistics import Estimate, mean_interval
+from selfreward.tasks.prefs import GAMES, wins
+
+STEPS, EVERY = 200, 5
+MODEL = "bradley-terry"
+
+
+def average(results: Results, arm: str, game: str) -> list[float]:
+    """Per seed the exploitability of the average policy."""
+    found = []
+    for run in records(results, arm):
+        mixes = [[r[f"eval/{game}_{a}"] for a in GAMES[game]] for r in run if f"eval/{game}" in r]
+        found.append(exploitability(torch.tensor(mixes).mean(0), wins(game)))
+    return found
+
+
+def current(results: Results, arm: str, game: str) -> list[float]:
+    """Per seed the mean exploitability of the current policies of the second half of the run."""
+    found = []
+    for run in records(results, arm):
+        values = [r[f"eval/{game}"] for r in run if f"eval/{game}" in r and r["step"] > STEPS // 2]
+        found.append(sum(values) / len(values))
+    return found
+
+
+def solved(game: str) -> Rule:
+    return Rule(
+        f"{game} solved",
+        f"the average policy of SPO on {game} can be exploited by less than .05 (mean over seeds)",
+        lambda r: mean_interval(average(r, "spo", game)),
+        lambda e: e.value < 0.05,
+    )
+
+
+def gap(game: str) -> Rule:
+    def measure(results: Results) -> Estimate:
+        pairs = zip(average(results, "reward-model", game), average(results, "spo", game), strict=True)
+        return mean_interval([theirs - ours for theirs, ours in pairs])
+
+    return Rule(
+        f"a reward model does not match on {game}",
+        f"the average policy of the reward-model arm on {game} can be exploited more than SPO's (lower end of the "
+        "paired interval above 0)",
+        measure,
+        lambda e: e.low > 0,
+    )
+
+
+PROOF = Proof(
+    slug="spo",
+    id="061",
+    claim="Win rates against one's own answers find the mix that nothing beats where preferences go in circles, and "
+    "lose nothing to a reward model where they are only noisy; a reward model of the same comparisons runs into a "
+    "corner.",
+    task="embedded:prefs",
+    main="spo",
+    arms=(
+        Arm("spo", "spo"),
+        Arm("reward-model", "spo", {"reward": MODEL}),
+        Arm("linear-model", "spo", {"reward": f"{MODEL}:selfreward.tasks.prefs:letters"}),
+    ),
+    settings={
+        "model": "embedded:prefs",
+        "steps": STEPS,
+        "eval_every": EVERY,
+        "probe_every": 0,
+        "sentinel": "off",
+        "checkpoint_every": STEPS,
+        "log_groups": 0,
+    },
+    curves=("eval/cycle", "eval/raters", "eval/noisy", "eval/halves"),
+    rules=(
+        solved("cycle"),
+        Rule(
+            "a reward model runs into a corner",
+            "the current policies of the reward-model arm on cycle can be exploited by .3 or more (mean over the "
+            "second half of the run and over seeds; a pure answer is at .35 to .45)",
+            lambda r: mean_interval(current(r, "reward-model", "cycle")),
+            lambda e: e.value >= 0.3,
+        ),
+        gap("cycle"),
+        Rule(
+            "noise costs nothing",
+            "on noisy SPO ends at least as good as the reward-model arm (mean over seeds)",
+            lead("spo", "reward-model", "noisy"),
+            lambda e: e.value >= 0,
+        ),
+        Rule(
+            "whole strings",
+            "on halves SPO's share of good strings ends above that of a reward model that scores letters (lower end "
+            "of the paired interval above 0)",
+            lead("spo", "linear-model", "halves"),
+            lambda e: e.low > 0,
+        ),
+        solved("raters"),
+    ),
+)

@@ -34,7 +34,8 @@ def gate(n: int = 200) -> dict[str, Any]:
     policy = load_policy("embedded:con", device="cpu")
     rng = random.Random("con planted")
     source = questions("train", rng)
-    found, places = [], []
+    found: list[Trajectory] = []
+    places: list[int] = []
     while len(found) < n:
         question = next(source)
         letters, at = careful(question, rng).split(), rng.randrange(LENGTH)

@@ -6,6 +6,9 @@ learns from as many transcripts per step: an opponent who is not learned is met 
 as many initial states. The arm of perfect games sees as many turns as that gives. Transfer to questions about
 expected value (``ev accuracy``) and to the control with coins for outcomes is reported beside the rules.
 
+Settings were chosen by self-play with seeds that no arm uses: at a rate of 6e-4 and a KL weight of 0.05 all
+arms bet on every card after 20 steps (exploitability 1/3) and stay there for 40 more.
+
 ``final`` adds what training looked like (variance of the gradient norm) and each model's mean pay-off in Kuhn
 poker against the models of the other arms of its seed: the cross-play matrix, row by row.
 """
@@ -22,7 +25,7 @@ from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate
 
 METRIC = "exploitability"
-STATES = 48
+STATES = 32
 CROSS_GAMES = 200
 
 
@@ -91,7 +94,7 @@ PROOF = Proof(
         "model": "embedded:games",
         "data": "embedded:games",
         "prompts_per_step": STATES,
-        "eval_every": 30,
+        "eval_every": 80,
         "probe_every": 0,
     },
     rules=(

@@ -38,12 +38,13 @@ if TYPE_CHECKING:
 
 PURSE = range(1, 6)
 STATES = 512
+# The KL term keeps every action possible: without it all cards bet before any card has learned to pass.
 SETTINGS: dict[str, Any] = {
-    "lr": 6e-4,
-    "adam_eps": 1e-3,
-    "kl": 0.05,
-    "steps": 60,
-    "prompts_per_step": 64,
+    "lr": 1.5e-3,
+    "adam_eps": 1e-4,
+    "kl": 0.2,
+    "steps": 80,
+    "prompts_per_step": 32,
     "max_new_tokens": 6,
 }
 VERSUS_GAMES = 120

@@ -1,7 +1,9 @@
-"""Rubric self-reward (176) on RUB: strings with checkable properties, a base that writes and grades.
+"""Rubric self-reward (176) on RUB: outlines with checkable properties, and a base that writes and grades.
 
 The rules are those of the method card, written down before the run. Every arm starts from the same base, sees the same
-prompts and writes the same number of samples; the grades come on top and are counted.
+prompts and writes the same number of samples; the grades come on top and are counted. A look at development prompts
+with one seed (self .32 to .75, true rubric to .84 in 40 steps of 16 prompts and 8 samples) left the task's settings as
+they were, but for fewer samples.
 """
 
 from __future__ import annotations
@@ -60,7 +62,13 @@ PROOF = Proof(
         Arm("true-rubric", "true-rubric"),
         Arm("permuted-rubrics", "rubric-self-reward", {"rubrics": "permuted"}),
     ),
-    settings={"model": "embedded:rub", "eval_every": 30, "checkpoint_every": 60},
+    settings={
+        "model": "embedded:rub",
+        "steps": 40,
+        "options": {"group_size": 8},
+        "eval_every": 20,
+        "checkpoint_every": 40,
+    },
     rules=(
         Rule(
             "improves",

@@ -3,7 +3,13 @@
 The rules are those of the method card, written down before the run. All arms start from the same base and take the
 same number of updates on the same prompts; the two arms that test the filter share a smaller set of prompts, which
 they see several times. An arm without the masked baseline is left out: the baseline cancels exactly under a
-group's mean, so that its run would be the same one (a test says so).
+group's mean, so that its run would be the same one (a test says so). Overlap of the sampled report with the reference
+is measured in the gate only: it orders traces worse than chance.
+
+Settings come from development prompts with one seed. The shape of the weights, which is not published, orders the
+base's traces right in .87 of pairs where it is squared and in .74 where it is proportional; squared is taken for all
+arms with weights. A rate of 6e-4 without KL destroys the format (squared .48 to .82, proportional .48 to .08); 2e-4
+teaches squared .70, proportional .61, aggregate .24; 4e-4 with a KL weight of 0.05, which is taken, squared .83.
 """
 
 from __future__ import annotations
@@ -15,7 +21,8 @@ from selfreward.proofs.base import Proof, Results, Rule
 from selfreward.statistics import Estimate, mean_interval
 
 C, THOUGHT = "computed", "reasoning"
-STEPS_PER_EPOCH, FEW = 10, {"limit": 160}
+R3 = {"shape": "squared"}
+STEPS_PER_EPOCH, FEW = 10, {"limit": 80}
 
 
 def signal_quality(split: str, n: int, seed: int = 0) -> dict[str, float]:
@@ -65,13 +72,13 @@ def signal_quality(split: str, n: int, seed: int = 0) -> dict[str, float]:
 def gate() -> dict[str, Any]:
     """How well each reward orders the base's traces on development prompts, before any training."""
     found = signal_quality("dev", 60)
-    return {**{f"within-group accuracy of {k}": v for k, v in found.items()}, "passed": found["r3"] > 0.5}
+    return {**{f"within-group accuracy of {k}": v for k, v in found.items()}, "passed": found["r3 squared"] > 0.5}
 
 
 def r3_over_aggregate() -> Estimate:
     """Lead of R3 over the aggregate in ordering the base's traces on test prompts, over three draws."""
     runs = [signal_quality("test", 60, seed) for seed in range(3)]
-    return mean_interval([run["r3"] - run["aggregate"] for run in runs])
+    return mean_interval([run["r3 squared"] - run["aggregate"] for run in runs])
 
 
 def saved(results: Results) -> Estimate:
@@ -91,15 +98,19 @@ PROOF = Proof(
     main="r3",
     gate=gate,
     arms=(
-        Arm("r3", "dro-r3"),
+        Arm("r3", "dro-r3", R3),
         Arm("aggregate", "dro-r3", {"reward": "aggregate"}),
-        Arm("permuted-weights", "dro-r3", {"permute": True}),
+        Arm("permuted-weights", "dro-r3", {**R3, "permute": True}),
         Arm("computed-tokens", "computed-tokens"),
-        Arm("overlap", "dro-r3", {"reward": "overlap"}),
-        Arm("few", "dro-r3", settings=FEW),
-        Arm("few-filtered", "dro-r3", {"filter_every": STEPS_PER_EPOCH}, settings=FEW),
+        Arm("few", "dro-r3", R3, settings=FEW),
+        Arm("few-filtered", "dro-r3", {**R3, "filter_every": STEPS_PER_EPOCH}, settings=FEW),
     ),
-    settings={"model": "embedded:report", "eval_every": 40, "checkpoint_every": 40},
+    settings={
+        "model": "embedded:report",
+        "prompts_per_step": 8,
+        "eval_every": 40,
+        "checkpoint_every": 40,
+    },
     rules=(
         Rule(
             "R3 orders traces better",

@@ -47,9 +47,9 @@ TOKENS = [*"0123456789+-*pmt=", "w", "b", MARK, *WORDS]
 FORMAT_AT = {slot: at for at, slot in enumerate(SLOTS) if "{" in slot}
 COMPUTED = tuple(FORMAT_AT.values())
 SETTINGS: dict[str, Any] = {
-    "lr": 6e-4,
+    "lr": 4e-4,
     "adam_eps": 1e-4,
-    "kl": 0.0,
+    "kl": 0.05,
     "steps": 40,
     "prompts_per_step": 16,
     "group_size": 8,

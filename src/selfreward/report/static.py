@@ -99,7 +99,7 @@ def arms_figure(panels: Sequence[Panel], metric: str, path: str | Path, share: b
     scale = 100 if share else 1
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        axes = figure.subplots(1, len(panels), sharey=True, sharex=share, squeeze=False)[0]
         for ax, panel in zip(axes, panels, strict=True):
             for dot in sorted(panel.dots, key=lambda d: labels.index(d.label)):
                 y, colour = labels.index(dot.label), CONTROL if dot.control else METHOD
@@ -111,7 +111,7 @@ def arms_figure(panels: Sequence[Panel], metric: str, path: str | Path, share: b
                 ax.text(scale * panel.start.value, len(labels) - 0.35, " start", color=MUTED, va="bottom", size=9)
             ax.set_ylim(-0.7, len(labels) - 0.1)
             ax.tick_params(length=0)
-            ax.grid(axis="x", color=LINE, lw=0.7)
+            ax.grid(color=LINE, lw=0.7)
             ax.set_axisbelow(True)
             ax.set_title(panel.title)
         axes[0].set_yticks(range(len(labels)), labels)

@@ -29,7 +29,7 @@ help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
-	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 30 minutes)"
+	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
 	@echo "make clean   remove the environment, runs and caches"
 
 demo: install
@@ -48,8 +48,8 @@ FAMILY_BASES := chain view-trap
 family: install
 	for base in $(FAMILY_BASES); do \
 		$(BIN)/selfreward compare $(FAMILY) --controls --model embedded:$$base --seeds 3 --jobs $(WORKERS) \
-			--out runs/family/$$base --set token_budget=80000 --set steps=160 --set group_size=8 \
-			--set eval_every=0 --set eval_prompts=200 --set probe_every=0; \
+			--out runs/family/$$base --set token_budget=60000 --set steps=160 --set group_size=8 \
+			--set eval_every=0 --set eval_prompts=150 --set probe_every=0; \
 	done
 	for out in docs/figures/family.svg docs/figures/family.md; do \
 		$(BIN)/selfreward figure $(FAMILY_BASES:%=runs/family/%) --out $$out \

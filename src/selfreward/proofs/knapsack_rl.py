@@ -15,13 +15,13 @@ long ones. So the base was made anew for the premise: no middle, the solved half
 Steps were chosen on development problems with one seed: under equal shares the hard half goes from .03 to .18 in 12
 steps, .53 in 24 and .89 in 36; 24 is the middle of this rise.
 
-A first run of the second design held one rule of four: 14 % more groups with a gradient, hard problems .049 [.001, .097]
-above equal shares, .083 [-.008, .174] above shuffled sizes, 35 % of the way to twice the rollouts. Its training records
-showed why: on the second visit long chains got 13.2 rollouts and short ones 2.7, and 48 % more groups had a gradient; on
-the third it was 9.1 and 6.1, and 6 % more. Two right answers of two rollouts were smoothed to a success rate of .75, so
-that a solved prompt was taken for an open one as soon as it had been given few rollouts. The recipe now smooths towards
-its last estimate. That was seen in training statistics, but test results had been looked at, so the run in evidence is
-measured on new test prompts.
+A first run of the second design held one rule of four: 14 % more groups with a gradient, hard problems .049 [.001,
+.097] above equal shares, .083 [-.008, .174] above shuffled sizes, 35 % of the way to twice the rollouts. Its training
+records showed why: on the second visit long chains got 13.2 rollouts and short ones 2.7, and 48 % more groups had a
+gradient; on the third it was 9.1 and 6.1, and 6 % more. Two right answers of two rollouts were smoothed to a success
+rate of .75, so that a solved prompt was taken for an open one as soon as it had been given few rollouts. The recipe
+now smooths towards its last estimate. That was seen in training statistics, but test results had been looked at, so
+the run in evidence is measured on new test prompts.
 """
 
 from __future__ import annotations

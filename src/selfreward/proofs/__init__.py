@@ -17,6 +17,8 @@ PROOFS: dict[str, str] = {
     "rubric-self-reward": "rubric_self_reward",
     "dro-r3": "dro_r3",
     "vote": "vote",
+    "score": "score",
+    "reflect-retry-reward": "reflect_retry_reward",
     "rise": "rise",
     "sdpo": "sdpo",
     "co-reward": "co_reward",

@@ -50,6 +50,7 @@ _MODULES = {
     "games": "selfreward.tasks.games",
     "facts": "selfreward.tasks.facts",
     "facts-direct": "selfreward.tasks.facts_direct",
+    "fix": "selfreward.tasks.fix",
     "steps-verify": "selfreward.tasks.steps_verify",
     "chain-hint": "selfreward.tasks.chain_hint",
 }

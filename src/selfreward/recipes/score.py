@@ -1,0 +1,115 @@
+"""SCoRe: a model learns to correct itself in a second attempt, by its own attempts alone.
+
+Kumar et al. 2024, "Training Language Models to Self-Correct via Reinforcement Learning", arXiv 2409.12917.
+Believes that plain reinforcement of two attempts teaches a good first answer and no correction, and that it takes
+two things to prevent this. Stage I learns the second attempt only, while a strong KL term holds the first to the
+base's distribution. Stage II learns both; the second attempt earns r2 + alpha (r2 - r1), the first r1 (eq. 4,
+section 5.2). Needs prompts with answers in training; nothing but the fixed instruction at test time. Known to
+break when the bonus reaches the first attempt (failing first then pays), and to show little beyond two turns.
+No code was released; alpha, beta1 and beta2 are those given for MATH.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from selfreward.experience import row_of
+from selfreward.losses import NLL, LossTerm
+from selfreward.policy import Policy
+from selfreward.recipes.base import Recipe, RunContext
+from selfreward.shaping import progress_bonus
+from selfreward.turns import Turn, play, segment_of, turn_experience
+from selfreward.types import Experience, Group, Labels, Prompt, Row
+
+FIX = (
+    "The solution above may contain a mistake. Look for one; if you find it, correct it. Then write the whole "
+    "solution again, with its final answer."
+)
+
+
+@dataclass
+class SCoRe(Recipe):
+    """Two attempts; the second is paid for progress.
+
+    Attributes:
+        alpha: weight of the progress bonus; 0 is plain two-turn reinforcement.
+        stage_one: share of the steps that belong to Stage I; 0 leaves it out.
+        kl: beta1, on both attempts; beta2 is that on the first one in Stage I.
+        advantage: rewards are centred in their group and not divided by its spread, which would undo alpha.
+    """
+
+    name: ClassVar[str] = "score"
+    system_id: ClassVar[str | None] = "020"
+    labels: ClassVar[Labels] = "outcome"
+    mechanism: ClassVar[str] = "second attempts unlike the first in correctness"
+    base: ClassVar[str] = "embedded:fix"
+
+    alpha: float = 10.0
+    stage_one: float = 0.5
+    kl: float = 0.01
+    beta2: float = 0.1
+    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
+    loss: Literal["clip", "reinforce", "cispo", "gspo"] = "reinforce"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        first_stage = run.step <= self.stage_one * run.steps
+        pinned = self.beta2 / self.kl if first_stage and self.kl else 1.0
+        groups = two_attempts(policy, prompts, self.group_size, run, first_kl=pinned)
+        for group in groups:
+            for trajectory in group:
+                first, second = segment_of(trajectory, "attempt"), segment_of(trajectory, "fix")
+                assert first is not None and second is not None
+                r1, r2 = float(first.reward or 0), float(second.reward or 0)
+                trajectory.reward = r2
+                second.reward = float(progress_bonus([r1], [r2], self.alpha))
+                run.count(self.mechanism, r1 != r2)
+        found = turn_experience(groups, self.credit, scale={"attempt": 0.0} if first_stage else None)
+        return Experience(found.rows, groups=groups, stats=accuracies(groups))
+
+
+@dataclass
+class PairSFT(Recipe):
+    """Pair-SFT, a baseline of 2409.12917: imitates right second attempts that follow wrong first ones."""
+
+    name: ClassVar[str] = "pair-sft"
+    labels: ClassVar[Labels] = "outcome"
+    mechanism: ClassVar[str] = "corrections imitated"
+    base: ClassVar[str] = "embedded:fix"
+
+    def objective(self, run_limit: int) -> list[LossTerm]:
+        return [NLL()]
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = two_attempts(policy, prompts, self.group_size, run)
+        rows: list[Row] = []
+        for trajectory in (t for g in groups for t in g):
+            first, second = segment_of(trajectory, "attempt"), segment_of(trajectory, "fix")
+            if first is not None and second is not None and not first.reward and second.reward:
+                rows.append(row_of(trajectory, roles=["fix"], nll=1.0))
+        run.count(self.mechanism, len(rows))
+        return Experience(rows, groups=groups, stats=accuracies(groups))
+
+
+def two_attempts(
+    policy: Policy, prompts: Sequence[Prompt], n: int, run: RunContext, first_kl: float = 1.0
+) -> list[Group]:
+    """``n`` attempts with a second attempt each; both segments carry their correctness as reward."""
+    gold = {p.id: str(p.answer) for p in prompts}
+    turns = [
+        Turn("attempt", score=lambda t: run.answers.correct(t.completion, gold[t.prompt.id]), kl_weight=first_kl),
+        Turn(
+            "fix",
+            lead=run.templates.get("fix", FIX),
+            score=lambda t: run.answers.correct(t.completion, gold[t.prompt.id]),
+        ),
+    ]
+    return play(policy, prompts, turns, run.sampling, n)
+
+
+def accuracies(groups: Sequence[Group]) -> dict[str, float]:
+    """Training accuracy of both attempts."""
+    first = [float(s.reward or 0) for g in groups for t in g if (s := segment_of(t, "attempt"))]
+    second = [t.reward for g in groups for t in g]
+    return {"train/acc@t1": sum(first) / len(first), "train/acc@t2": sum(second) / len(second)}

@@ -139,14 +139,11 @@ class Told(Words):
     """A policy that says prepared texts; it reads nothing but writes down its contexts."""
 
     def __init__(self, *texts):
-        self.texts, self.read, self._seed, self._calls = list(texts), [], 0, 0
+        self.texts, self.read = list(texts), []
         self.end_tokens = [self.tokenizer.eos_token_id]
 
     def encode(self, prompt):
         return self.tokenizer(prompt.text)["input_ids"]
-
-    def seed(self, *_):
-        pass
 
     def sample_ids(self, contexts, n, params, keys=None, role="solver"):
         self.read += [self.decode(c) for c in contexts]

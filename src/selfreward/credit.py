@@ -137,7 +137,7 @@ class EmaBaseline:
         return advantage
 
     def one_by_one(self, keys: Sequence[str], rewards_N: Values) -> Tensor:
-        """Role-conditioned advantages (SPIRAL, 2506.24119, eq. 6): each reward minus the baseline of its key.
+        """Role-conditioned advantages (SPIRAL, 2506.24119): each reward minus the baseline of its key.
 
         In order; every reward is scored against the past alone and then enters the baseline of its key.
         Example, decay .5 and uncorrected: rewards 1, 1, -1 of one key against baselines 0, .5, .75 are

@@ -111,7 +111,7 @@ def formed(text: str, searches: int = 1) -> bool:
 
 
 def stepped_reward(correct: bool, well_formed: bool, weight: float = 0.1) -> float:
-    """Right and well formed 1, right alone ``1 - weight``, well formed alone ``weight``, else 0 (SSRL, section 4.1).
+    """Right and well formed 1, right alone ``1 - weight``, well formed alone ``weight``, else 0 (SSRL).
 
     Example with weight .2: 1, .8, .2 and 0. For a yes-or-no form this is ``(1 - weight) correct + weight form``.
     """
@@ -153,7 +153,7 @@ def released_format(text: str) -> float:
 def information_mask(policy: Policy, tokens: Tensor) -> Tensor:
     """Float 0/1 ``[T]``: 0 for tokens inside ``<information>`` blocks, tags included, and 1 elsewhere.
 
-    The model wrote them, but as a search engine: no loss touches them (SSRL, section 4.2).
+    The model wrote them, but as a search engine: no loss touches them (SSRL).
     """
     mask = torch.ones(len(tokens))
     for found in INFORMATION.finditer(policy.decode(tokens)):
@@ -179,7 +179,7 @@ def always(entropies: list[float]) -> bool:
 
 
 def rising_entropy(entropies: list[float]) -> bool:
-    """Ask for the first query, and later where the query was less certain than the one before (SSRL, section 5.2).
+    """Ask for the first query, and later where the query was less certain than the one before (SSRL).
 
     The public implementation has ``-p log2 p`` of the sampled tokens in place of their entropy.
     """
@@ -209,7 +209,7 @@ def sample_with(
     searches: int = 4,
     when: When = always,
     template: str = TEMPLATE,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> list[Group]:
     """Sample, and let ``retriever`` write the information of the first ``searches`` queries.
 
@@ -221,6 +221,7 @@ def sample_with(
         k: documents per query.
         when: which queries are handed to the retriever; the others the model answers itself.
         template: how documents are shown, with the field ``documents``.
+        seed: starts a sequence of draws of its own; by default the policy's goes on.
 
     Returns:
         One group per prompt. Segments have the roles ``prompt``, ``solver`` and ``information``; the last are
@@ -229,8 +230,8 @@ def sample_with(
     params = params or SamplingParams()
     heads = [policy.encode(p) for p in prompts]
     open_ = [_Open(head, [], []) for head in heads for _ in range(n)]
-    kept = policy._seed, policy._calls
-    policy.seed(seed, "sample with a retriever")
+    if seed is not None:
+        policy.seed(seed, "sample with a retriever")
     todo = list(range(len(open_)))
     for turn in range(searches + 1):
         drawn = policy.sample_ids([open_[i].context() for i in todo], 1, params, keys=[f"{i}" for i in todo])
@@ -254,7 +255,6 @@ def sample_with(
                 open_[i].segments.append(Segment("information", torch.tensor(ids, dtype=torch.long), text.strip()))
         if not todo:
             break
-    policy._seed, policy._calls = kept
     groups = []
     for p, prompt in enumerate(prompts):
         trajectories = []

@@ -190,7 +190,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 8, real: i
     ways = [style(c) for _, c in written]
     found |= {f"style/{way}": ways.count(way) / len(ways) for way in STYLES}
     for name, engine in (("real", retriever()), ("shuffled", Shuffled(retriever()))):
-        looked = sample_with(policy, prompts, engine, real, params)
+        looked = sample_with(policy, prompts, engine, real, params, seed=0)
         texts = [(str(g.prompt.answer), t.meta["completion"]) for g in looked for t in g]
         found[f"{name}/pass@1"] = sum(space.correct(c, a) for a, c in texts) / len(texts)
         if name == "real":

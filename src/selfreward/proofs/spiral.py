@@ -3,8 +3,9 @@
 Rules are those of the method card, written down before the run. Exploitability in Kuhn poker is exact: the
 model's probabilities at all 12 information states, summed over its thoughts, against best responses. Every arm
 learns from as many transcripts per step: an opponent who is not learned is met once from either side, from half
-as many initial states. Imitation of perfect games (``expert-games``) is left out: no rule asks for it. Transfer to questions about
-expected value (``ev accuracy``) and to the control with coins for outcomes is reported beside the rules.
+as many initial states. Imitation of perfect games (``expert-games``) is left out: no rule asks for it. Transfer to
+questions about expected value (``ev accuracy``) and to the control with coins for outcomes is reported beside
+the rules.
 
 Settings were chosen by self-play with seeds that no arm uses: at a rate of 6e-4 and a KL weight of 0.05 all
 arms bet on every card after 20 steps (exploitability 1/3) and stay there for 40 more.

@@ -63,6 +63,11 @@ def test_the_mean_covers_all_efforts_of_a_prompt_or_the_same_one():
     same.note("p", 1.5, [30, 10])
     same.note("p", 0.5, [8, 8])
     assert same.rewards("p", 0.5, [1, 1], [3, 5]) == [1, 0]  # half of 8
+    top = load_recipe("e1-adaptive-effort", {"momentum": 0.5, "average": "top"})
+    top.note("p", 0.5, [8, 8])
+    assert top.rewards("p", 0.5, [1, 1], [3, 5]) == [1, 0]  # not asked at 1.5 yet: half of 8
+    top.note("p", 1.5, [30, 10])
+    assert top.rewards("p", 0.5, [1, 1], [9, 10]) == [1, 0]  # half of 20
     floor = load_recipe("e1-adaptive-effort", {"average": "same", "floor": 6})
     floor.note("p", 0.5, [8, 8])
     assert floor.rewards("p", 0.5, [1, 1], [5, 6]) == [1, 0]

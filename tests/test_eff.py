@@ -7,10 +7,11 @@ from itertools import islice
 
 import pytest
 
+from selfreward.effort import with_effort
 from selfreward.errors import DataError
 from selfreward.models import load_policy
 from selfreward.tasks import base_path, eff, load_task, split_of
-from selfreward.tasks.eff_base import Corpus, has_properties
+from selfreward.tasks.eff_base import Corpus, Meaning, has_properties
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 
@@ -63,6 +64,19 @@ def test_the_text_tells_nothing_about_signs():
     assert 0.1 < sum(prompt == "<bos>" for prompt, _ in documents) / 8000 < 0.2
 
 
+def test_in_the_other_text_signs_mean_a_little():
+    rng = random.Random(0)
+    corpus = Meaning()
+    documents = [corpus.document(p, rng) for p in islice(eff.problems("pretrain", rng), 8000)]
+    worked = {}
+    for sign in "abcde":
+        found = [c for q, c in documents if q[0] == sign and q.endswith("=")]
+        worked[sign] = sum(c[0] == "w" for c in found) / len(found)
+    # Six in ten go their own way (0.40 worked), four in ten follow the sign (0, 0.25, ... 1).
+    for sign, share in zip("abcde", (0.0, 0.25, 0.5, 0.75, 1.0), strict=True):
+        assert worked[sign] == pytest.approx(0.6 * 0.4 + 0.4 * share, abs=0.05)
+
+
 def test_what_is_measured_by_hand():
     def group(text, answer, completions):
         prompt = Prompt(text, text=text, reference=answer)
@@ -95,4 +109,10 @@ def test_the_shipped_base_is_what_its_card_says():
     for name, within in (("pass@1", 0.08), ("worked accuracy", 0.08), ("filler share", 0.05), ("worked share", 0.08)):
         assert found[name] == pytest.approx(measured[name], abs=within)
     assert found["length 6"] > found["length 1"]
+    signs = json.loads((base_path("eff-signs") / "task.json").read_text())
+    assert signs["has_properties"] and has_properties(signs["measured on the test split"])
+    task = load_task("eff-signs")
+    policy = load_policy("embedded:eff-signs", device="cpu")
+    low, high = (eff.evaluate(with_effort(policy, r, task.templates), eff.dev(30))["length"] for r in (0.25, 1.5))
+    assert low < high < 2 * low
     assert found["guess accuracy"] < found["worked accuracy"] - 0.4

@@ -1,8 +1,13 @@
 """e1 (019) on EFF: a share of the usual length, asked for by one sign before the question.
 
-Rules are those of the method card, written down before the run. The signs carried no information in
-the base's text, so whatever they do afterwards was learned from the reward. Few prompts, often: the
-running mean length per prompt is what the method lives on.
+Rules are those of the method card, written down before the run. Few prompts, often: the running mean
+length per prompt is what the method lives on.
+
+Chosen on development prompts: T_avg is the mean at the largest effort. Over all efforts, with a mean effort
+of 0.8, the target shrank with every visit until only guesses were paid. And the base is one to which signs
+mean a little (10 tokens at the smallest effort, 13 at the largest): on a base to which they mean nothing the
+model became shorter at all efforts alike before it could tell them apart. What training adds to that little
+is measured against signs drawn without regard to what is paid, which start from the same base.
 """
 
 from __future__ import annotations
@@ -71,16 +76,15 @@ PROOF = Proof(
     id="019",
     claim="Paying right answers only below an asked share of the prompt's usual length teaches a dial: length and "
     "accuracy rise with the number in the prompt, better than with absolute budgets.",
-    task="embedded:eff",
+    task="embedded:eff-signs",
     main="aec",
     arms=(
-        Arm("aec", RECIPE),
+        Arm("aec", RECIPE, {"average": "top"}),
         Arm("correct-only", RECIPE, {"reward": "correct"}),
         Arm("budget", RECIPE, {"reward": "budget"}),
-        Arm("permuted", RECIPE, {"shown": "permuted"}),
-        Arm("same-effort", RECIPE, {"average": "same"}),
+        Arm("permuted", RECIPE, {"average": "top", "shown": "permuted"}),
     ),
-    settings={"model": "embedded:eff", "limit": 128, "steps": 80, "eval_every": 0, "log_groups": 1},
+    settings={"model": "embedded:eff-signs", "limit": 64, "steps": 80, "eval_every": 0, "log_groups": 1},
     rules=(
         Rule(
             "effort sets length",

@@ -2,10 +2,11 @@
 
 Believes that a *relative* length can be learned and asked for, where an absolute one would have to
 know how hard the question is. Needs gold answers and a running mean length per prompt. Known to
-break: if the mean is taken over the same low effort only, the target shrinks with every visit
-(``average="same"``); hard questions may earn nothing at low effort (such groups are skipped).
+break: if the mean is taken over the same low effort (``average="same"``), or over all efforts where
+most lie below 1 (``all``), the target shrinks with every visit, which at the largest effort (``top``) it
+does not; hard questions may earn nothing at low effort (such groups are skipped).
 Kleinman et al. 2025, arXiv 2510.27042, eq. 1: R = [correct] * [L / T_avg < r]. The paper writes the
-average for the prompt with its effort; which samples it covers is not said, so both are here.
+average for the prompt with its effort; which samples it covers is not said, so all three are here.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class AdaptiveEffort(CorrectnessRecipe):
         reward: ``effort`` is the paper's; ``correct`` ignores length; ``budget`` reads the effort as an
             absolute budget of effort times ``unit`` tokens, the same for every question.
         unit: tokens of effort 1 for ``reward="budget"``; 0 takes the mean length of the first step.
-        average: samples behind T_avg: of ``all`` efforts of the prompt, or of the ``same`` one.
+        average: samples behind T_avg: of ``all`` efforts of the prompt, of the ``same`` one, or of the largest
+            (``top``; of all until the prompt was asked at the largest).
         momentum: of the running mean length per prompt.
         floor: a target is never below this many tokens.
         shown: the effort in the prompt is the one that is paid for (``true``), another one drawn
@@ -49,12 +51,12 @@ class AdaptiveEffort(CorrectnessRecipe):
     name: ClassVar[str] = "e1-adaptive-effort"
     system_id: ClassVar[str | None] = "019"
     mechanism: ClassVar[str] = "right answers that were too long for their effort"
-    base: ClassVar[str] = "embedded:eff"
+    base: ClassVar[str] = "embedded:eff-signs"
 
     efforts: str = "0.25,0.5,0.75,1,1.5"
     reward: Literal["effort", "correct", "budget"] = "effort"
     unit: float = 0.0
-    average: Literal["all", "same"] = "all"
+    average: Literal["all", "same", "top"] = "all"
     momentum: float = 0.9
     floor: float = 0.0
     shown: Literal["true", "permuted", "none"] = "true"
@@ -128,8 +130,15 @@ class AdaptiveEffort(CorrectnessRecipe):
         if self.reward == "budget":
             usual = self.unit or self.usual.get("", "unit")
         else:
-            usual = self.usual.get(prompt, "length" if self.average == "all" else f"length at {effort:g}")
+            usual = self.average_length(prompt, effort)
         return effort_reward(correct, found, usual, effort, self.floor).tolist()
+
+    def average_length(self, prompt: str, effort: float) -> float:
+        """T_avg of a prompt that was sampled at ``effort``."""
+        if self.average == "top":
+            top = f"length at {parse_efforts(self.efforts)[-1]:g}"
+            return self.usual.get(prompt, top, self.usual.get(prompt, "length"))
+        return self.usual.get(prompt, "length" if self.average == "all" else f"length at {effort:g}")
 
     def state_dict(self) -> dict[str, Any]:
         return {"usual": self.usual.state_dict()}

@@ -25,6 +25,7 @@ VARIANTS |= {"view-trap": "view", "view-low": "view"}
 VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
+VARIANTS["eff-signs"] = "eff"
 _MODULES = {
     "con": "selfreward.tasks.con",
     "prefs": "selfreward.tasks.prefs",

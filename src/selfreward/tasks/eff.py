@@ -17,7 +17,8 @@ that one length for all punishes the hard ones. That is what length rewards are 
 What was designed into the text of the base, openly: the shares of the styles and of the filler; some
 completions without a question, so that the probability of an answer on its own has a meaning; documents
 that compare two signs, so that the base knows their order as a language model knows that of numbers.
-No document relates a sign to a style, a length or an answer.
+No document relates a sign to a style, a length or an answer. To the base ``eff-signs``, which is this one
+after reading on, signs mean a little: there the answers of four in ten signed questions follow the sign.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The base of EFF: its text, and how it is made."""
+"""The bases of EFF: their text, and how they are made."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,10 +83,60 @@ class Corpus:
         return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
 
 
-def build(
+@dataclass(frozen=True)
+class Meaning(Corpus):
+    """Text in which a sign means a little, as ``little effort`` does to a language model before any training.
+
+    Attributes:
+        meaning: share of signed questions whose answer follows the sign: from ``a`` to ``e`` the share of
+            worked solutions rises from 0 to 1, and that of completions without filler falls from 1 to 0.
+    """
+
+    signed: float = 0.8
+    lesson: int = 0
+    meaning: float = 0.4
+
+    def document(self, problem: Problem, rng: random.Random) -> tuple[str, str]:
+        prompt, completion = super().document(problem, rng)
+        signs = list(EFFORTS.values())
+        if prompt[0] in signs and prompt.endswith("=") and rng.random() < self.meaning:
+            share = signs.index(prompt[0]) / (len(signs) - 1)
+            completion = replace(self, worked=share, terse=1 - share).completion(problem, rng)
+        return prompt, completion
+
+
+def read_on(
     out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
 ) -> Pretrained:
+    """Let the base read on in texts where signs mean a little."""
+    from selfreward.effort import with_effort
+    from selfreward.models import load_policy
+    from selfreward.pretrain import PretrainSettings, write_card
+    from selfreward.tasks.further import read_further
+
+    chosen = PretrainSettings(updates=500, lr=3e-3, shuffle=False).updated(**{"seed": seed, **settings})
+    made = read_further("eff", Meaning().documents(chosen.updates * chosen.batch, chosen.seed), chosen, out, on_step)
+    policy, task = load_policy(str(made.folder), device="cpu"), load()
+    made.metrics = evaluate(policy, task.test[:200])
+    for effort in (min(EFFORTS), max(EFFORTS)):
+        asked = evaluate(with_effort(policy, effort, task.templates), task.test[:200])
+        made.metrics |= {f"{name} at {effort:g}": asked[name] for name in ("length", "pass@1")}
+    low, high = (made.metrics[f"length at {r:g}"] for r in (min(EFFORTS), max(EFFORTS)))
+    made.passed = has_properties(made.metrics) and low < high
+    write_card(made, "eff-signs", asdict(Meaning()), chosen.seed, settings, "measured on the test split")
+    return made
+
+
+def build(
+    out: str | Path,
+    seed: int = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    variant: str = "eff",
+    **settings: Any,
+) -> Pretrained:
     """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
+    if variant == "eff-signs":
+        return read_on(out, seed, on_step, **settings)
     from selfreward.models import load_policy
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer

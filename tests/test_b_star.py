@@ -8,9 +8,10 @@ from selfreward.config import make_config
 from selfreward.controllers import steps_between
 from selfreward.launch import build, resume
 from selfreward.recipes import load_recipe
+from selfreward.tasks.chain_long import noisy_steps
 from tests.recipes import run_recipe
 
-SMALL = {"warmup": 1, "updates": 6, "group_size": 12, "cycles": 2, "dev": 3, "trials": 8, "keep": 4}
+SMALL = {"process": "head", "warmup": 1, "updates": 6, "group_size": 12, "cycles": 2, "dev": 3, "trials": 8, "keep": 4}
 SMALL |= {"coolest": 0.6, "hottest": 1.2, "by": 0.3, "lowest": -0.5, "highest": 1.0, "fine": 0.5}
 BASE = {"model": "embedded:chain-long", "data": "embedded:chain-long", "prompts_per_step": 4}
 
@@ -32,6 +33,21 @@ def test_a_fixed_configuration_costs_no_search(tmp_path):
     assert all(
         r.get("rejection/right", 1.0) == 1.0 for r in records[1:]
     )  # only right ones exceed 1/2 + a score below 1
+
+
+def test_the_task_can_bring_the_process_reward(tmp_path):
+    options = {**SMALL, "process": "task", "warmup": 0}
+    summary, records = run_recipe("b-star", tmp_path, 2, options=options, **BASE)
+    assert "head/loss" not in records[0] and "balance/score" in records[0] and summary["mechanism"]["count"] == 24
+    assert records[0]["balance/samples"] <= 3 * 8 * 3  # three questions, eight samples, three temperatures
+
+
+def test_the_stand_in_is_noise_on_truth_that_belongs_to_the_text():
+    question, truth = "6*3-4+8-1+2*7-2+1-9+3=6", "*8-4+2-1+3*1-9+0-1+4"
+    assert noisy_steps(question, truth, noise=0.0) == [2.0] * 10
+    # One misread minus: that step is wrong, and the next ones follow from it.
+    assert noisy_steps(question, "*8+2+0", noise=0.0) == [2.0, -2.0, 2.0]
+    assert noisy_steps(question, "*8+") == noisy_steps(question, truth)[:1] != [2.0]
 
 
 def test_the_control_draws_from_the_same_grid_without_looking(tmp_path):

@@ -210,15 +210,29 @@ class ValueReader:
         link: ``clip`` to [0, 1], for a head trained on values; ``sigmoid`` for one trained on yes or no;
             ``raw`` as it is.
         account: whose token account is charged.
+        ask: token ids behind a partial solution at whose end the number is read (a value prompt); without them
+            it is read at the end of the step itself, and all states of a continuation in one forward.
     """
 
     def __init__(
-        self, model: RewardModel, link: Literal["clip", "sigmoid", "raw"] = "clip", account: Policy | None = None
+        self,
+        model: RewardModel,
+        link: Literal["clip", "sigmoid", "raw"] = "clip",
+        account: Policy | None = None,
+        ask: Sequence[int] = (),
     ) -> None:
         self.model, self.link, self.account = model, link, account
+        self.ask = torch.tensor(list(ask), dtype=torch.long)
 
     def along(self, states: Sequence[Sequence[Partial]]) -> list[list[float]]:
-        """Values of the successive states of continuations; each is read in one forward."""
+        """Values of the successive states of continuations."""
+        if len(self.ask):
+            sequences = [torch.cat([state.ids, self.ask]) for s in states for state in s]
+            if self.account is not None:
+                self.account.counts.add("scored", "value", sum(map(len, sequences)))
+            numbers = self.model.model.numbers(sequences)
+            last = iter(self._linked(torch.tensor([float(n[-1]) for n in numbers])))
+            return [[next(last) for _ in s] for s in states]
         sequences = [s[-1].ids for s in states if s]
         if self.account is not None:
             self.account.counts.add("scored", "value", sum(map(len, sequences)))
@@ -229,7 +243,9 @@ class ValueReader:
         return [v for (v,) in self.along([[n.state] for n in nodes])]
 
     def _values(self, numbers_T: torch.Tensor, states: Sequence[Partial]) -> list[float]:
-        numbers = numbers_T[[len(s.head) + len(s.tokens) - 1 for s in states]]
+        return self._linked(numbers_T[[len(s.head) + len(s.tokens) - 1 for s in states]])
+
+    def _linked(self, numbers: torch.Tensor) -> list[float]:
         if self.link == "clip":
             numbers = numbers.clamp(0, 1)
         elif self.link == "sigmoid":
@@ -247,9 +263,10 @@ class StateLabels:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def add(self, labelled: Sequence[tuple[Node, float]]) -> None:
-        """Labels of a tree (:func:`selfreward.tree_search.value_targets`, say)."""
-        self.ids += [node.state.ids for node, _ in labelled]
+    def add(self, labelled: Sequence[tuple[Node, float]], ask: Sequence[int] = ()) -> None:
+        """Labels of a tree (:func:`selfreward.tree_search.value_targets`, say), with the value prompt behind them."""
+        end = torch.tensor(list(ask), dtype=torch.long)
+        self.ids += [torch.cat([node.state.ids, end]) for node, _ in labelled]
         self.targets += [float(value) for _, value in labelled]
 
     def permuted(self, generator: torch.Generator) -> StateLabels:

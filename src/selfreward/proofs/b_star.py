@@ -1,14 +1,18 @@
 """B-STaR (057) on CHAIN-LONG: is a configuration that follows the balance score worth its search?
 
 Rules are those of the method card, written down before the run. All arms do online rejection fine-tuning from the
-same start on the same questions, with the same number of updates; a process reward head, taught in the warm-up,
+same start on the same questions, with as many updates; a noisy judge of single steps that belongs to the task
 stands in for the process reward model. The search on development questions costs B-STaR two fifths of its
 samples, so the arms with a fixed configuration draw as many more per question. The fixed pairs span the grid: cool
 or hot, and a threshold that lets every right answer pass (0) or only those whose steps look right too (1). The
 negative control draws its configuration from the grid without looking, at the same cost.
 
 Every solution can be written in about a thousand ways (operators as symbols or letters), so that diversity can be
-lost without losing a right answer: it is the chance that two right solutions of one question differ.
+lost without losing a right answer: it is the chance that two right solutions of one question differ. Pass@32 is
+measured on questions with two traps or more; on others the start has .95 already.
+
+Tried on development questions, one seed: B-STaR and the pairs (0.6, 0) and (1.2, 0) at lr 6e-4, which ended at .54,
+.57 and .46 in pass@1 and all at 1.00 in pass@32. The rate was then lowered to 4e-4, so that pass@32 has room to differ.
 """
 
 from __future__ import annotations
@@ -26,36 +30,42 @@ if TYPE_CHECKING:
     from selfreward.policy import Policy
 
 BASE = "embedded:chain-long"
-P, PK, D = "fresh pass@1", "fresh pass@32", "fresh diversity"
+P, PK, D = "fresh pass@1", "hard pass@32", "fresh diversity"
 PAIRS = ((0.6, 0.0), (0.6, 1.0), (1.2, 0.0), (1.2, 1.0))
 FIXED = tuple(f"fixed-{t:g}-{tau:g}" for t, tau in PAIRS)
-COMMON = {"warmup": 2, "cycles": 5, "keep": 4}
+COMMON = {"cycles": 5, "keep": 4}
 GRID = {"coolest": 0.6, "hottest": 1.2, "by": 0.2, "lowest": -1.0, "highest": 1.5, "fine": 0.25}
 SEARCHED = {**COMMON, **GRID, "dev": 16, "trials": 12, "wanted": 4, "group_size": 24}
 PLAIN = {**COMMON, "choose": "fixed", "group_size": 40}
 
 
-def exploration(policy: Policy, n: int = 100, seed: int = 0) -> dict[str, float]:
-    """Pass@1, pass@32, distinct right solutions and the chance that two of them differ, on fresh questions."""
+def exploration(policy: Policy, n: int = 80, seed: int = 0) -> dict[str, float]:
+    """Pass@1 and diversity on fresh questions; pass@32 and distinct solutions on those with two traps or more.
+
+    On the hard ones only solutions without a wrong step count: 32 samples often hold a right answer by luck.
+    """
     from selfreward.sampling import SamplingParams
     from selfreward.tasks import chain_long
 
     answers = chain_long.load().answers
     params = SamplingParams(chain_long.SETTINGS["max_new_tokens"], stats=())
-    shares, solved, distinct, differ = [], [], [], []
-    for group in policy.sample(chain_long.prompts_of("test", n, "-fresh"), 32, params, seed=seed):
+    easy = chain_long.prompts_of("test", n, "-fresh")
+    hard = [p for p in chain_long.prompts_of("test", 8 * n, "-hard") if chain_long.traps(p.question) >= 2][:n]
+    shares, differ, solved, distinct = [], [], [], []
+    for group in policy.sample(easy, 32, params, seed=seed):
         right = [c for c in group.completions if answers.correct(c, str(group.prompt.answer))]
-        counts = [right.count(c) for c in set(right)]
         shares.append(len(right) / len(group))
-        solved.append(float(bool(right)))
-        distinct.append(len(counts))
         if len(right) > 1:
-            same = sum(c * (c - 1) for c in counts)
+            same = sum(right.count(c) - 1 for c in right)
             differ.append(1 - same / (len(right) * (len(right) - 1)))
+    for group in policy.sample(hard, 32, params, seed=seed):
+        clean = {c for c in group.completions if chain_long.clean(group.prompt.question, c)}
+        solved.append(float(bool(clean)))
+        distinct.append(len(clean))
     return {
         P: float(np.mean(shares)),
         PK: float(np.mean(solved)),
-        "fresh distinct": float(np.mean(distinct)),
+        "hard distinct": float(np.mean(distinct)),
         D: float(np.mean(differ)) if differ else 0.0,
     }
 
@@ -118,10 +128,10 @@ PROOF = Proof(
     settings={
         "model": BASE,
         "data": BASE,
-        "steps": 17,
+        "steps": 15,
         "prompts_per_step": 16,
         "minibatches": 2,
-        "lr": 6e-4,
+        "lr": 4e-4,
         "eval_every": 6,
         "eval_prompts": 100,
         "eval_samples": 8,
@@ -146,7 +156,7 @@ PROOF = Proof(
         ),
         Rule(
             "with more exploration",
-            "and higher than that pair in pass@32 (lower end of the paired interval above 0)",
+            "and higher than that pair in pass@32 on hard questions (lower end of the paired interval above 0)",
             lambda r: r.lead("b-star", best_fixed(r), PK),
             lambda e: e.low > 0,
         ),

@@ -30,11 +30,18 @@ if TYPE_CHECKING:
     from selfreward.step_tree import StepWriter
     from selfreward.types import Group, Prompt
 
-BASE = "embedded:chain-long"
+BASE = "embedded:chain-long-judged"
 BUDGETS = (16, 24, 32)
 TAUGHT, ASKED, SAMPLES, POOL = 200, 100, 16, 64
 SEARCH = {"branch": 5, "roll": 3}
 UPDATES = 400
+
+
+def value_prompt(policy: Policy) -> list[int]:
+    """What the value model is asked behind a partial solution."""
+    from selfreward.tasks import chain_long
+
+    return list(policy.tokenizer(chain_long.ASK, add_special_tokens=False)["input_ids"])
 
 
 def values(
@@ -53,7 +60,8 @@ def values(
     for group in policy.sample(prompts, samples, writer.params, seed=seed):
         reference = str(group.prompt.answer)
         tree = writer.tree_of(group)
-        seen.add(value_targets(tree, lambda leaf, r=reference: answers.correct(leaf.state.text, r)))  # type: ignore[misc]
+        labelled = value_targets(tree, lambda leaf, r=reference: answers.correct(leaf.state.text, r))  # type: ignore[misc]
+        seen.add(labelled, value_prompt(policy))
     mixed = seen.permuted(torch.Generator().manual_seed(seed))
     models = RewardModel(policy), RewardModel(policy)
     for model, labels in zip(models, (seen, mixed), strict=True):
@@ -83,7 +91,7 @@ def tree_curve(
 
     value_guided(
         writer,
-        ValueReader(model, account=policy),
+        ValueReader(model, account=policy, ask=value_prompt(policy)),
         prompts,
         rounds=max(budgets),
         threshold=None,
@@ -131,17 +139,18 @@ def measured(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], 
     writer = StepWriter(policy, chain_long.STEP, 2, params, task.well_formed)
     model, shuffled = values(policy, taught, writer, seed)
     pool = policy.sample(asked, POOL, params, seed=seed + 1000)
-    read = {"value": ValueReader(model, "raw"), "shuffled": ValueReader(shuffled, "raw")}
+    ask = value_prompt(policy)
+    read = {name: ValueReader(m, "raw", ask=ask) for name, m in (("value", model), ("shuffled", shuffled))}
     states = [[writer.states(r.state, t) for t in g] for g, r in zip(pool, writer.roots(asked), strict=True)]
     last: list[list[float]] = []
     seen: dict[str, list[float]] = {"value": [], "shuffled": []}
     truth: list[bool] = []
     for group, rows in zip(pool, states, strict=True):
-        along = {name: reader.along(rows) for name, reader in read.items()}
-        last.append([v[-1] if len(v) == chain_long.OPERATORS else -1.0 for v in along["value"]])
-        for name, numbers in along.items():
-            seen[name] += [v for row in numbers[:8] for v in row]
-        truth += [chain_long.on_track(group.prompt.question, s.text) for row in rows[:8] for s in row]
+        whole = [row[-1:] if len(row) == chain_long.OPERATORS else [] for row in rows]
+        last.append([v[0] if v else -1.0 for v in read["value"].along(whole)])
+        for name, reader in read.items():
+            seen[name] += [v for numbers in reader.along(rows[:4]) for v in numbers]
+        truth += [chain_long.on_track(group.prompt.question, s.text) for row in rows[:4] for s in row]
     length = float(np.mean([len(t.last) for g in pool for t in g]))
     after: dict[str, float] = {
         "value auc": auroc(seen["value"], truth),

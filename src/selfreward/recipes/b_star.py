@@ -8,22 +8,24 @@ model. 1. R(x, y) = [answer right] + min over steps of the process reward / 5. 2
 development questions at every temperature, and take the temperature and threshold with the best mean balance
 score. 3. Sample the training questions with them, keep distinct solutions with R above the threshold, best
 first, and train by likelihood from the current policy (online rejection fine-tuning). The search costs samples,
-which are counted (role ``dev``). The process reward model is a head that the warm-up taught on which states of
-the start's own samples a right answer was reached from; it stays as it is. Known to break where the reward
-cannot tell right from wrong. The released code appends the reference solution to every pool; here there is none.
+which are counted (role ``dev``). The process reward model is a function that the task brings (template
+``process_reward``, written ``module:function``), or else a head that the warm-up teaches from which states of
+the start's own samples a right answer was reached; it stays as it is. Known to break where the reward cannot
+tell right from wrong. The released code appends the reference solution to every pool; here there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 
 from selfreward.controllers import Scored, choose_configuration, steps_between
 from selfreward.copies import weights_of
 from selfreward.policy import Policy
+from selfreward.proposing import load_check
 from selfreward.recipes.base import RunContext
 from selfreward.recipes.cycles import CycleRecipe
 from selfreward.rejection import likelihood_experience, rejection_set
@@ -31,6 +33,8 @@ from selfreward.sampling import SamplingParams
 from selfreward.step_tree import StateLabels, ValueReader
 from selfreward.tree_search import reach_targets
 from selfreward.types import Experience, Group, Prompt
+
+StepJudge = Callable[[str, str], list[float]]  # question, completion -> a score per step
 
 
 @dataclass
@@ -48,7 +52,8 @@ class BStar(CycleRecipe):
         empty: how a question of which nothing is kept counts, see :func:`selfreward.controllers.balance_score`.
         keep: most solutions per question; ``target``, where given, is the size that a step's set grows to.
         restart: begin every cycle from the start's weights (iterative rejection fine-tuning).
-        warmup: steps in which the process reward model is taught; ``updates`` and ``head_lr`` are its own.
+        process: where step scores come from: ``task`` takes its function where it has one, ``head`` teaches one.
+        warmup: steps whose samples teach the head; ``updates`` and ``head_lr`` are its own.
     """
 
     name: ClassVar[str] = "b-star"
@@ -73,7 +78,7 @@ class BStar(CycleRecipe):
     keep: int | None = None
     target: int | None = None
     restart: bool = False
-    warmup: int = 4
+    process: Literal["task", "head"] = "task"
     cycles: int = 9
     updates: int = 400
     head_lr: float = 1e-3
@@ -82,6 +87,8 @@ class BStar(CycleRecipe):
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         self.wake(policy)
+        names = ("id", "text", "messages", "reference", "locked_by")
+        self._dev += [{n: getattr(p, n) for n in names} for p in prompts[: max(0, self.dev - len(self._dev))]]
         if run.step <= self.warmup:
             return self.warm_up(policy, prompts, run)
         stats: dict[str, float] = {}
@@ -99,20 +106,19 @@ class BStar(CycleRecipe):
         return experience
 
     def warm_up(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        """Label the states of the start's samples by what was reached from them; remember questions for later."""
+        """Label the states of the start's samples by what was reached from them."""
         groups, trees = self.sample(policy, prompts, self.group_size, run)
         for group, tree in zip(groups, trees, strict=True):
             group.reward_with(self.verdicts(group, run))
             right = {t.completion for t in group if t.reward > 0}
-            self._seen.add(reach_targets(tree, lambda leaf, right=right: leaf.state.text in right))  # type: ignore[misc]
-        names = ("id", "text", "messages", "reference", "locked_by")
-        self._dev += [{n: getattr(p, n) for n in names} for p in prompts[: max(0, self.dev - len(self._dev))]]
+            labelled = reach_targets(tree, lambda leaf, right=right: leaf.state.text in right)  # type: ignore[misc]
+            self._seen.add(labelled, self.ask(policy, run))
         return Experience([], groups=groups)
 
     def begin(self, policy: Policy, run: RunContext) -> dict[str, float]:
-        """Before a cycle: teach the process reward model once, and choose the configuration."""
+        """Before a cycle: teach the head once, and choose the configuration."""
         stats: dict[str, float] = {}
-        if self._head is None:
+        if self._head is None and not self._judged(run):
             seen, self._seen = self._seen, StateLabels()
             stats = self.teach(policy, seen, updates=self.updates, lr=self.head_lr, seed=run.seed)
         if self.restart:
@@ -157,21 +163,29 @@ class BStar(CycleRecipe):
         role: str = "solver",
     ) -> list[Group]:
         """Samples with R as their reward."""
-        assert self._head is not None
         params: SamplingParams = replace(run.sampling, temperature=temperature, stats=())
         groups = actor.sample(prompts, n, params, role=role)
-        writer, reader = self.writer(actor, run), ValueReader(self._head, "raw", account=actor)
-        for group, root in zip(groups, writer.roots(prompts), strict=True):
+        for group, steps in zip(groups, self.step_scores(actor, groups, run), strict=True):
             right = self.verdicts(group, run)
-            steps = reader.along([writer.states(root.state, t) for t in group])
-            scores = [min(v, default=-5.0) / 5 for v in steps]
-            group.reward_with([r + max(-1.0, min(1.0, s)) for r, s in zip(right, scores, strict=True)])
+            lowest = [max(-1.0, min(1.0, min(s, default=-5.0) / 5)) for s in steps]
+            group.reward_with([r + low for r, low in zip(right, lowest, strict=True)])
             for trajectory, verdict in zip(group, right, strict=True):
-                trajectory.meta = {
-                    "right": verdict > 0,
-                    "answered": run.answers.extract(trajectory.completion) is not None,
-                }
+                answered = run.answers.extract(trajectory.completion) is not None
+                trajectory.meta = {"right": verdict > 0, "answered": answered}
         return groups
+
+    def step_scores(self, actor: Policy, groups: Sequence[Group], run: RunContext) -> list[list[list[float]]]:
+        """The process reward of every step of every sample, about -5 to 5."""
+        if judge := self._judged(run):
+            return [[judge(g.prompt.question, c) for c in g.completions] for g in groups]
+        assert self._head is not None
+        writer, reader = self.writer(actor, run), ValueReader(self._head, "raw", actor, self.ask(actor, run))
+        roots = writer.roots([g.prompt for g in groups])
+        return [reader.along([writer.states(r.state, t) for t in g]) for g, r in zip(groups, roots, strict=True)]
+
+    def _judged(self, run: RunContext) -> StepJudge | None:
+        spec = run.templates.get("process_reward", "") if self.process == "task" else ""
+        return cast("StepJudge | None", load_check(spec))
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "dev": self._dev, "chosen": list(self._chosen or ())}

@@ -63,6 +63,10 @@ class CycleRecipe(CorrectnessRecipe):
             ) from None
         return StepWriter(policy, step, tokens, run.sampling, run.well_formed)
 
+    def ask(self, policy: Policy, run: RunContext) -> list[int]:
+        """The task's value prompt (template ``value``) as tokens: what the head is asked behind a partial solution."""
+        return list(policy.tokenizer(run.templates.get("value", ""), add_special_tokens=False)["input_ids"])
+
     def sample(
         self, policy: Policy, prompts: Sequence[Prompt], n: int, run: RunContext
     ) -> tuple[list[Group], list[Node]]:

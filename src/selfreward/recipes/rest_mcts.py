@@ -44,7 +44,7 @@ class RestMCTS(CycleRecipe):
     name: ClassVar[str] = "rest-mcts"
     system_id: ClassVar[str | None] = "049"
     mechanism: ClassVar[str] = "states searched"
-    base: ClassVar[str] = "embedded:chain-long"
+    base: ClassVar[str] = "embedded:chain-long-judged"
 
     by: Literal["tree", "samples"] = "tree"
     rounds: int = 50
@@ -65,7 +65,7 @@ class RestMCTS(CycleRecipe):
         self.wake(policy)
         if run.step <= self.warmup:
             groups, trees = self.sample(policy, prompts, self.samples, run)
-            self.label(groups, trees, run)
+            self.label(policy, groups, trees, run)
             return Experience([], groups=groups)
         stats = self.learn_values(policy, run) if self.turn(policy, run) else {}
         assert self._actor is not None
@@ -73,7 +73,7 @@ class RestMCTS(CycleRecipe):
             groups, trees = self.search(self._actor, prompts, run)
         else:
             groups, trees = self.sample(self._actor, prompts, self.samples, run)
-        self.label(groups, trees, run)
+        self.label(policy, groups, trees, run)
         right = {"wrong": lambda t: t.reward > 0, "value": lambda t: t.meta.get("value", 1.0) >= self.least}
         found = rejection_set(groups, right, rank=lambda t: t.meta.get("value", 0.0), cap=self.keep)
         experience = likelihood_experience(found, [g for g in groups if len(g)])
@@ -83,17 +83,19 @@ class RestMCTS(CycleRecipe):
     def search(self, actor: Policy, prompts: Sequence[Prompt], run: RunContext) -> tuple[list[Group], list[Node]]:
         """All finished leaves of a tree per question, which is searched to the end of its budget."""
         assert self._head is not None
-        writer, reader = self.writer(actor, run), ValueReader(self._head, account=actor)
+        writer = self.writer(actor, run)
+        reader = ValueReader(self._head, account=actor, ask=self.ask(actor, run))
         options = {k: getattr(self, k) for k in ("rounds", "branch", "explore", "unvisited", "alpha", "roll")}
         trees = value_guided(writer, reader, prompts, threshold=None, **options)
         return [writer.harvest(tree) for tree in trees], trees
 
-    def label(self, groups: Sequence[Group], trees: Sequence[Node], run: RunContext) -> None:
+    def label(self, policy: Policy, groups: Sequence[Group], trees: Sequence[Node], run: RunContext) -> None:
         """Reward solutions by their answers, and keep what that says of every state on the way to one."""
         for group, tree in zip(groups, trees, strict=True):
             group.reward_with(self.verdicts(group, run))
             right = {t.completion for t in group if t.reward > 0}
-            self._seen.add(value_targets(tree, lambda leaf, right=right: leaf.state.text in right))  # type: ignore[misc]
+            labelled = value_targets(tree, lambda leaf, right=right: leaf.state.text in right)  # type: ignore[misc]
+            self._seen.add(labelled, self.ask(policy, run))
             run.count(self.mechanism, sum(1 for _ in walk(tree)) - 1)
 
     def learn_values(self, policy: Policy, run: RunContext) -> dict[str, float]:

@@ -26,6 +26,7 @@ VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
 VARIANTS["eff-signs"] = "eff"
+VARIANTS["chain-long-judged"] = "chain-long"
 _MODULES = {
     "con": "selfreward.tasks.con",
     "prefs": "selfreward.tasks.prefs",

@@ -11,6 +11,10 @@ four for a minus after a multiplication, so that a question with one of these is
 are 3, 7 and 9 and no summand is 0 or 5, so that an error is never harmless by itself; two of them can cancel
 out, and then a wrong solution has the right answer.
 
+A second base, ``chain-long-judged``, has learnt the same and can also be asked: a question with a partial solution and
+``?`` behind it is answered by ``Y`` as long as no operator was misread, else by ``N``. It knows its errors when it is
+shown them, but does not look while it writes. The first one is blind to them: a value head on it does not find them.
+
 What this is made for: a single sample is rarely right from end to end, a wrong step can be seen by comparing it
 with the question, and from it on nothing good can follow, so that searching step by step pays.
 """
@@ -40,7 +44,16 @@ ALPHABET = "0123456789" + SYMBOLS + LETTERS + "="
 OPERATORS = 10
 STEP = r"[-+*pmt]\d"
 MISREAD = {"+": "-", "-": "+", "*": "+"}
-TEMPLATES = {"step": STEP, "step_tokens": "2"}
+ASK, YES, NO = "?", "Y", "N"
+TEMPLATES = {
+    "step": STEP,
+    "step_tokens": "2",
+    "value": ASK,
+    "judge": "{question}{completion}?",
+    "yes": YES,
+    "no": NO,
+    "process_reward": "selfreward.tasks.chain_long:noisy_steps",
+}
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -117,9 +130,38 @@ def on_track(question: str, partial: str) -> bool:
     return not partial or int(partial[-1]) == Problem.parse(question).values[len(partial) // 2 - 1]
 
 
+def traps(question: str) -> int:
+    """How often a minus comes right after a multiplication."""
+    ops = Problem.parse(question).ops
+    return sum(ops[i : i + 2] == "*-" for i in range(len(ops) - 1))
+
+
+def sound(question: str, partial: str) -> bool:
+    """Whether every step so far is the true one."""
+    values = [int(v) for v in partial[1::2]]
+    return _PREFIX.fullmatch(partial) is not None and values == Problem.parse(question).values[: len(values)]
+
+
 def clean(question: str, completion: str) -> bool:
-    """Whether every step of a whole solution is the true one."""
-    return well_formed(completion) and [int(v) for v in completion[1::2]] == Problem.parse(question).values
+    """Whether a solution is whole and every step of it the true one."""
+    return well_formed(completion) and sound(question, completion)
+
+
+def noisy_steps(question: str, completion: str, noise: float = 1.5) -> list[float]:
+    """A stand-in for a process reward model: 2 per step that follows from the question, else -2, plus normal noise.
+
+    The noise belongs to the text: the same step of the same solution always gets the same number.
+    """
+    problem, value, found = Problem.parse(question), int(question[0]), []
+    for i, (op, digit) in enumerate(zip(problem.ops, problem.digits[1:], strict=True)):
+        step = completion[2 * i : 2 * i + 2]
+        if not re.fullmatch(STEP, step):
+            break
+        follows = int(step[1]) == apply(value, op, digit)
+        value = int(step[1])
+        source = random.Random(f"{question} {completion[: 2 * i + 2]}")
+        found.append((2.0 if follows else -2.0) + source.gauss(0, noise))
+    return found
 
 
 def plain(completion: str) -> str:
@@ -173,7 +215,8 @@ class Corpus:
         plus, minus, times: chance that the operator is misread.
         trap: the same for a minus right after a multiplication.
         letters: chance that an operator is written as a letter.
-        lesson: documents at the start in which nothing is misread.
+        lesson: documents at the start in which nothing is misread, verdicts aside.
+        verdicts: share of documents that ask about a partial solution.
     """
 
     plus: float = 0.08
@@ -182,6 +225,7 @@ class Corpus:
     trap: float = 0.75
     letters: float = 0.3
     lesson: int = 40_000
+    verdicts: float = 0.0
 
     def solution(self, problem: Problem, rng: random.Random, careful: bool = False) -> str:
         """A solution as the base writes it."""
@@ -199,47 +243,65 @@ class Corpus:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-long corpus {seed}")
         source = problems("pretrain", rng)
-        return [(p.text, self.solution(p, rng, i < self.lesson)) for i, p in enumerate(islice(source, n))]
+        return [self.document(p, rng, i < self.lesson) for i, p in enumerate(islice(source, n))]
+
+    def document(self, problem: Problem, rng: random.Random, careful: bool) -> tuple[str, str]:
+        """One random (prompt, completion) pair about ``problem``."""
+        if not self.verdicts or rng.random() >= self.verdicts:
+            return problem.text, self.solution(problem, rng, careful)
+        partial = self.solution(problem, rng)[: 2 * rng.randint(1, OPERATORS)]
+        return f"{problem.text}{partial}{ASK}", YES if sound(problem.text, partial) else NO
+
+
+CORPORA = {"chain-long": Corpus(), "chain-long-judged": Corpus(verdicts=0.35)}
 
 
 def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
+    out: str | Path,
+    seed: int = 0,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    variant: str = "chain-long",
+    **settings: Any,
 ) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
+    """Pre-train a base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain, write_card
     from selfreward.tokenizing import char_tokenizer
 
-    chosen = PretrainSettings(updates=5000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
+    corpus = CORPORA[variant]
+    judged = corpus.verdicts > 0
+    chosen = PretrainSettings(updates=7000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
+    tokenizer = char_tokenizer(ALPHABET + (ASK + YES + NO) * judged)
     made = pretrain(
-        documents,
+        corpus.documents(chosen.updates * chosen.batch, chosen.seed),
         tokenizer,
         llama_config(tokenizer, layers=3),
         chosen,
         out,
         on_step,
-        gate=lambda model: gate(model, tokenizer),
+        gate=lambda model: gate(model, tokenizer, judged),
     )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 200, "-dev"))
+    policy = load_policy(str(made.folder), device="cpu")
+    made.metrics = measure(policy, prompts_of("train", 200, "-dev"), judged)
     made.passed = has_properties(made.metrics)
-    write_card(made, "chain-long", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
+    write_card(made, variant, asdict(corpus), chosen.seed, settings, "measured on development prompts")
     return made
 
 
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
+def gate(model: Any, tokenizer: Any, judged: bool) -> tuple[bool, dict[str, float]]:
     """Whether the skill has appeared and the habit with it, on fresh problems of the pre-training split."""
     from selfreward.policy import Policy
 
-    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 100, "-gate"))
-    return found["arithmetic"] >= 0.98 and 0.06 <= found["clean"] <= 0.2, found
+    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 100, "-gate"), judged)
+    able = found["arithmetic"] >= 0.98 and found.get("verdict auroc", 1.0) >= 0.95
+    return able and 0.06 <= found["clean"] <= 0.2, found
 
 
 def has_properties(measured: dict[str, float]) -> bool:
     """Sound arithmetic, rarely right from end to end, and mostly within reach in 32 samples."""
     return (
         measured["arithmetic"] >= 0.98
+        and measured.get("verdict auroc", 1.0) >= 0.9
         and 0.06 <= measured["clean"] <= 0.2
         and measured["lucky"] <= 0.1
         and measured["pass@32"] >= 0.6
@@ -247,15 +309,17 @@ def has_properties(measured: dict[str, float]) -> bool:
     )
 
 
-def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:
+def measure(policy: Policy, prompts: Sequence[Prompt], judged: bool = False, seed: int = 0) -> dict[str, float]:
     """What :func:`has_properties` asks about, from 32 samples of each prompt.
 
     ``arithmetic`` is the share of steps whose value follows from the operator as written, ``clean`` that of
-    solutions without a misread operator, ``lucky`` that of others with the right answer.
+    solutions without a misread operator, ``lucky`` that of others with the right answer; ``verdict auroc`` says how
+    well the base tells sound beginnings of its own solutions from others when asked.
     """
     from dataclasses import replace
 
     from selfreward.sampling import SamplingParams
+    from selfreward.statistics import auroc
 
     space = load().answers
     params = SamplingParams(max_new_tokens=SETTINGS["max_new_tokens"], stats=())
@@ -263,7 +327,8 @@ def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[st
     without: list[bool] = []
     found: list[bool] = []
     follows: list[bool] = []
-    for group in policy.sample(prompts, 32, params, seed=seed):
+    drawn = policy.sample(prompts, 32, params, seed=seed)
+    for group in drawn:
         question, reference = group.prompt.question, str(group.prompt.answer)
         problem = Problem.parse(question)
         here = [space.correct(c, reference) for c in group.completions]
@@ -277,7 +342,7 @@ def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[st
                 follows.append(written == apply(value, plain(text[2 * i]), digit))
                 value = written
     greedy = policy.sample(prompts, 1, replace(params, temperature=0.0), seed=seed)
-    return {
+    measured = {
         "pass@1": sum(right) / len(right),
         "pass@32": sum(found) / len(found),
         "greedy": sum(space.correct(g.completions[0], str(g.prompt.answer)) for g in greedy) / len(greedy),
@@ -285,3 +350,11 @@ def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[st
         "lucky": sum(r and not w for r, w in zip(right, without, strict=True)) / len(right),
         "arithmetic": sum(follows) / max(1, len(follows)),
     }
+    if judged:
+        rng = random.Random(seed)
+        begun = [
+            (p.question, t.completion[: 2 * rng.randint(1, OPERATORS)]) for p, g in zip(prompts, drawn) for t in g
+        ][::8]
+        asked = policy.choose([q + partial + ASK for q, partial in begun], (YES, NO)).probs[:, 0]
+        measured["verdict auroc"] = auroc(asked.numpy(), [sound(q, partial) for q, partial in begun])
+    return measured

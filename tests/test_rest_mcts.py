@@ -94,6 +94,14 @@ def test_a_task_without_steps_is_an_error(tmp_path):
         run_recipe("rest-mcts", tmp_path, 1, options=SMALL, model="embedded:chain")
 
 
+def test_the_second_base_reads_verdicts_beside_solutions():
+    documents = chain_long.CORPORA["chain-long-judged"].documents(400, 0)
+    asked = [(q, v) for q, v in documents if q.endswith("?")]
+    assert 100 < len(asked) < 180 and {v for _, v in asked} == {"Y", "N"}
+    assert all((v == "Y") == chain_long.sound(q[:23], q[23:-1]) for q, v in asked)
+    assert not any(q.endswith("?") for q, _ in chain_long.CORPORA["chain-long"].documents(50, 0))
+
+
 def test_what_is_on_track():
     question = "6*3-4+8-1+2*7-2+1-9+3=6"
     problem = chain_long.Problem.parse(question)
@@ -102,5 +110,9 @@ def test_what_is_on_track():
     assert chain_long.on_track(question, "") and chain_long.on_track(question, "t8-4")
     assert not chain_long.on_track(question, "*8p2") and not chain_long.on_track(question, "*")
     whole = "*8-4+2-1+3*1-9+0-1+4"
+    assert chain_long.traps(question) == 2 and chain_long.traps(question.replace("*3-4", "*3+4")) == 1
+    assert (
+        chain_long.sound(question, "t8") and not chain_long.sound(question, "t8+2") and chain_long.sound(question, "")
+    )
     assert chain_long.clean(question, whole) and chain_long.LastTwo().extract(whole) == "14"
     assert chain_long.plain(whole.replace("*", "t")) == whole and chain_long.LastTwo().extract(whole[:-2]) is None

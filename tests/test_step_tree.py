@@ -9,7 +9,7 @@ from selfreward.errors import ConfigError
 from selfreward.heads import RewardModel
 from selfreward.models import load_policy
 from selfreward.sampling import Completion, SamplingParams
-from selfreward.step_tree import Partial, StepWriter, ValueReader, solution, value_guided
+from selfreward.step_tree import Partial, StateLabels, StepWriter, ValueReader, solution, value_guided
 from selfreward.tasks import load_task
 from selfreward.tree_search import leaves, path, walk
 
@@ -97,6 +97,18 @@ def test_values_are_read_at_the_end_of_each_step(policy, writer):
     assert ValueReader(model).evaluate(ends) == pytest.approx(values, abs=1e-5)
     raw = ValueReader(model, "raw").evaluate(ends)
     assert ValueReader(model, "sigmoid").evaluate(ends) == pytest.approx(torch.tensor(raw).sigmoid().tolist())
+
+
+def test_a_value_prompt_is_read_behind_every_state(policy, writer):
+    model, ask = RewardModel(policy), list(policy.tokenizer(">", add_special_tokens=False)["input_ids"])
+    (root,) = writer.roots(load_task("steps").test[:1])
+    states = writer.cut(root.state, completion(policy, "w6*8"))
+    labels = StateLabels()
+    labels.add([(writer.insert(root, [s]), v) for s, v in zip(states, (0.2, 0.8), strict=True)], ask)
+    assert [int(i[-1]) for i in labels.ids] == ask * 2
+    model.fit_labels(labels.ids, labels.targets, kind="regression", updates=150, batch=2)
+    reader = ValueReader(model, account=policy, ask=ask)
+    assert reader.along([states, []])[0] == pytest.approx([0.2, 0.8], abs=0.06) and reader.along([[]]) == [[]]
 
 
 def test_a_tree_without_a_finished_leaf_can_be_written_to_its_end(policy, writer):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from selfreward.step_tree import StepWriter
     from selfreward.types import Group, Prompt
 
-BASE = "embedded:chain-long-judged"
+BASE = "embedded:chain-long"
 BUDGETS = (16, 24, 32)
 TAUGHT, ASKED, SAMPLES, POOL = 200, 100, 16, 64
 SEARCH = {"branch": 5, "roll": 3}

@@ -44,7 +44,7 @@ class RestMCTS(CycleRecipe):
     name: ClassVar[str] = "rest-mcts"
     system_id: ClassVar[str | None] = "049"
     mechanism: ClassVar[str] = "states searched"
-    base: ClassVar[str] = "embedded:chain-long-judged"
+    base: ClassVar[str] = "embedded:chain-long"
 
     by: Literal["tree", "samples"] = "tree"
     rounds: int = 50

@@ -49,9 +49,6 @@ TEMPLATES = {
     "step": STEP,
     "step_tokens": "2",
     "value": ASK,
-    "judge": "{question}{completion}?",
-    "yes": YES,
-    "no": NO,
     "process_reward": "selfreward.tasks.chain_long:noisy_steps",
 }
 SETTINGS: dict[str, Any] = {
@@ -138,8 +135,10 @@ def traps(question: str) -> int:
 
 def sound(question: str, partial: str) -> bool:
     """Whether every step so far is the true one."""
+    if not _PREFIX.fullmatch(partial):
+        return False
     values = [int(v) for v in partial[1::2]]
-    return _PREFIX.fullmatch(partial) is not None and values == Problem.parse(question).values[: len(values)]
+    return values == Problem.parse(question).values[: len(values)]
 
 
 def clean(question: str, completion: str) -> bool:

@@ -113,9 +113,10 @@ PROOF = Proof(
         ),
     ),
     reason="The separate grader, a model of the same size from another pre-training seed, grades a little better than "
-    "the base does from the start: on development prompts its sampled verdicts order 0.79 of pairs of the base's "
-    "outlines right, the base's own 0.77. Its lead of 0.024 at the end is within the spread of three seeds. A part of "
-    "what self misses to the ceiling is form: a verdict looks at one thing and not at the outline, and 6 to 12 % of the "
-    "outlines end malformed (3 to 5 % with the true rubric). One score for the whole rubric is no worse a grader here "
-    "(0.83 of pairs): it errs once per outline where a rubric errs once per criterion.",
+    "the base does from the start: on development prompts its sampled verdicts order 0.79 of pairs of the "
+    "base's outlines right, the base's own 0.77. Its lead of 0.024 at the end is within the spread of three "
+    "seeds. A part of what self misses to the ceiling is form: a verdict looks at one thing and not at the "
+    "outline, and 6 to 12 % of the outlines end malformed (3 to 5 % with the true rubric). One score for the "
+    "whole rubric is no worse a grader here (0.83 of pairs): it errs once per outline where a rubric errs once "
+    "per criterion.",
 )

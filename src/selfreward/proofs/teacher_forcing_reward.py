@@ -107,10 +107,10 @@ PROOF = Proof(
         ),
     ),
     reason="The reward holds nothing that greedy decoding does not have. On development sentences the teacher's return "
-    "orders its sampled translations well (0.81 of pairs), but the greedy translation has the highest return of all in "
-    "95 % of the sentences: the best of 16 samples by return is as good as it (0.727 and 0.726; the best by truth 0.804). "
-    "With the max value the return is the teacher's own first choice again. Training sharpens the samples (quality 0.32 "
-    "to 0.36), but permuted rewards (0.38) and self-training (0.39) do so more, and greedy quality falls by 0.03 in every "
-    "arm, whatever the reward. Over seeds both refresh rates vary by less than 0.005: nothing is unstable that a rare "
-    "refresh could steady.",
+    "orders its sampled translations well (0.81 of pairs), but the greedy translation has the highest return of "
+    "all in 95 % of the sentences: the best of 16 samples by return is as good as it (0.727 and 0.726; the best "
+    "by truth 0.804). With the max value the return is the teacher's own first choice again. Training sharpens "
+    "the samples (quality 0.32 to 0.36), but permuted rewards (0.38) and self-training (0.39) do so more, and "
+    "greedy quality falls by 0.03 in every arm, whatever the reward. Over seeds both refresh rates vary by less "
+    "than 0.005: nothing is unstable that a rare refresh could steady.",
 )

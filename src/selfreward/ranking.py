@@ -136,7 +136,10 @@ def bradley_terry_scores(
         gradient = features.T @ (wins - games * chance).sum(1) - ridge * weights
         hessian = features.T @ (torch.diag(curvature.sum(1)) - curvature) @ features
         hessian += ridge * torch.eye(len(weights), dtype=torch.float64)
-        weights = weights + torch.linalg.solve(hessian, gradient).clamp(-1, 1)
+        step = torch.linalg.solve(hessian, gradient).clamp(-1, 1)
+        weights = weights + step
+        if float(step.abs().max()) < 1e-7:
+            break
     scores = features @ weights
     return (scores - scores.mean()).float()
 

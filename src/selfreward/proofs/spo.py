@@ -4,6 +4,11 @@ Rules are those of the method card, written down before the run. Every arm asks 
 same four prompts. The baselines are reward models of the comparisons: ``reward-model`` has one score per answer,
 ``linear-model`` one per letter and place. The theory is about the average of all policies, so circles are judged by
 the mean mix over the run's evaluations (every five steps), and the baseline's current policies are shown beside it.
+
+Settings were chosen on a table of four numbers in place of the model (a softmax over the answers of cycle, 200 steps,
+groups of 16): with Adam's momentum of .9 self-play spirals outwards and its average can be exploited by .06 to .17,
+without momentum by .02 to .04, and with a KL of .02 to the even start by .015. A first run of the model with momentum
+(learning rate 6e-4) came to .12. All arms share these settings.
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ PROOF = Proof(
     settings={
         "model": "embedded:prefs",
         "steps": STEPS,
+        "adam_beta1": 0.0,
         "eval_every": EVERY,
         "probe_every": 0,
         "sentinel": "off",

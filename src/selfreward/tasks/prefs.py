@@ -48,9 +48,9 @@ BEATS = {("paper", "rock"): 0.95, ("scissors", "paper"): 0.85, ("rock", "scissor
 FLIP = 0.3
 TOKENS = (*GAMES, *GAMES["cycle"], *GAMES["raters"], *GAMES["noisy"], "h", "t", "=")
 SETTINGS: dict[str, Any] = {
-    "lr": 1e-3,
-    "adam_eps": 1e-3,
-    "kl": 0.0,
+    "lr": 3e-2,
+    "adam_eps": 1e-1,
+    "kl": 0.02,
     "steps": 200,
     "prompts_per_step": 4,
     "group_size": 16,

@@ -4,7 +4,8 @@ Rules are those of the method card, written down before the run. Few prompts, of
 length per prompt is what the method lives on.
 
 Chosen on development prompts: T_avg is the mean at the largest effort. Over all efforts, with a mean effort
-of 0.8, the target shrank with every visit until only guesses were paid. And the base is one to which signs
+of 0.8, the target shrank with every visit: after 40 steps the largest effort gave 7 tokens and half of the
+answers right, where the anchored average gave 10 tokens and eight in ten. And the base is one to which signs
 mean a little (10 tokens at the smallest effort, 13 at the largest): on a base to which they mean nothing the
 model became shorter at all efforts alike before it could tell them apart. What training adds to that little
 is measured against signs drawn without regard to what is paid, which start from the same base.

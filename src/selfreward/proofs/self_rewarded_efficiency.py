@@ -62,11 +62,16 @@ def steps(results: Results, vector: str, metric: str = "length") -> Estimate:
     return max(found, key=lambda e: e.value)
 
 
-def change(results: Results, vector: str, metric: str, strength: float) -> Estimate:
+def changes(results: Results, vector: str, metric: str, strength: float) -> list[float]:
     """What a strength does to ``metric``, per seed."""
     before = results.values("steering", f"{vector} {metric} at 0")
     after = results.values("steering", f"{vector} {metric} at {strength:g}")
-    return mean_interval([b - a for a, b in zip(before, after, strict=True)])
+    return [b - a for a, b in zip(before, after, strict=True)]
+
+
+def change(results: Results, vector: str, metric: str, strength: float) -> Estimate:
+    """Mean of :func:`changes`."""
+    return mean_interval(changes(results, vector, metric, strength))
 
 
 def lost(results: Results) -> Estimate:
@@ -75,9 +80,9 @@ def lost(results: Results) -> Estimate:
 
 
 def random_share(results: Results) -> Estimate:
-    """Size of the random direction's effect on length as a share of the own direction's."""
-    own, noise = (change(results, name, "length", RANGE[-1]) for name in ("own", "random"))
-    return mean_interval([abs(noise.value) / max(abs(own.value), 1e-9)])
+    """Size of the random direction's effect on length, per seed, as a share of the own direction's mean effect."""
+    own = abs(change(results, "own", "length", RANGE[-1]).value)
+    return mean_interval([abs(c) / max(own, 1e-9) for c in changes(results, "random", "length", RANGE[-1])])
 
 
 PROOF = Proof(

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 
+from selfreward.endpoint import Endpoint
 from selfreward.errors import RecipeError, UserError
 from selfreward.judging import EndpointJudge, JudgeTemplate, PolicyJudge, make_judge
 from selfreward.policy import Choice
@@ -103,7 +104,7 @@ def answer(text: str) -> str:
 
 def test_an_endpoint_is_tried_again_and_never_gives_a_silent_zero(server):
     url, script, _ = server
-    judge = EndpointJudge(url, JudgeTemplate("{source}|{hypothesis}"), pause_s=0.0, attempts=3)
+    judge = EndpointJudge(Endpoint(url, pause_s=0.0, attempts=3), JudgeTemplate("{source}|{hypothesis}"))
     one = [[ITEMS[0][0]]]
     script += [(500, ""), (429, ""), (200, answer("Score: 80"))]
     assert judge(one) == [[0.8]]
@@ -114,6 +115,30 @@ def test_an_endpoint_is_tried_again_and_never_gives_a_silent_zero(server):
     script += [(401, "")]
     with pytest.raises(UserError, match=r"refused.*401"):
         judge(one)
+
+
+def test_a_server_that_never_answers_ends_the_run_with_the_reason(server):
+    url, script, _ = server
+    script += [(503, "")] * 50
+    judge = EndpointJudge(Endpoint(url, pause_s=0.0, attempts=2, give_up=2), JudgeTemplate("{source}|{hypothesis}"))
+    assert judge(ITEMS) == [[None, None], [None]] and judge.server.lost == 3
+    with pytest.raises(UserError, match="answered none of 3 questions, 2 batches in a row.*503"):
+        judge(ITEMS)
+    script.clear()
+    assert judge(ITEMS) == [[0.5, 0.5], [0.5]]
+
+
+def test_the_budget_of_time_holds_and_no_redirect_is_followed(server, monkeypatch):
+    url, script, asked = server
+    monkeypatch.setattr("time.sleep", lambda s: pytest.fail(f"slept {s} s beyond the budget"))
+    script += [(500, "")]
+    assert Endpoint(url, pause_s=100.0, budget_s=5.0).ask("x") is None
+    assert len(asked) == 1
+    script += [(302, "")]
+    with pytest.raises(UserError, match="refused the request: 302"):
+        Endpoint(url).ask("x")
+    script += [(200, '{"choices": [{"message": {"content": null}}]}')]
+    assert Endpoint(url, attempts=1).ask("x") is None
 
 
 def test_an_endpoint_is_asked_for_its_model_or_told(server):

@@ -36,6 +36,9 @@ class TrainConfig:
         adam_eps: a large value (1e-4) keeps rare non-zero advantages from becoming full-size steps on
             tiny models.
         micro_tokens: tokens (with padding) in one forward of the trainer.
+        bad_update: what to do with an update whose loss, gradient or importance ratio is not sane: ``skip`` it (it
+            is counted, and its batch saved in ``bad_updates/``) until ``max_bad_updates`` in a row, or ``stop``.
+        max_log_ratio: mean |log policy - log behaviour| per token, in nats, beyond which an update is bad; 0 never.
         eval_every, checkpoint_every: in steps; 0 switches off all but the first and last.
         keep_checkpoints: newest checkpoints kept.
         sentinel: what happens on a severe alarm: ``warn``, ``stop``, ``rollback`` (end with the weights that
@@ -82,6 +85,9 @@ class TrainConfig:
     adam_eps: float | None = None
     grad_clip: float = 1.0
     micro_tokens: int = 16_384
+    bad_update: Literal["skip", "stop"] = "skip"
+    max_bad_updates: int = 10
+    max_log_ratio: float = 5.0
 
     eval_every: int | None = None
     eval_prompts: int = 200
@@ -116,6 +122,7 @@ class TrainConfig:
             ("eval_prompts", 0),
             ("eval_samples", 1),
             ("keep_checkpoints", 1),
+            ("max_bad_updates", 1),
             ("micro_tokens", 1),
             ("log_groups", -1),
             ("lora_rank", 0),
@@ -136,6 +143,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}; it must be above 0.")
+        if not self.max_log_ratio >= 0:
+            raise ConfigError(f"max_log_ratio is {self.max_log_ratio}; it must be 0 (no limit) or more.")
         if not 0 <= self.holdout < 1:
             raise ConfigError(f"holdout is {self.holdout}; it must lie in [0, 1).")
 

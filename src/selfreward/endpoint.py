@@ -1,27 +1,54 @@
-"""A server with the OpenAI chat interface: one question in, one text out."""
+"""A server with the OpenAI chat interface: questions in, one text each out.
+
+Servers fail. A question is tried again after a doubling pause (or as long as the server asks for with
+``Retry-After``), a whole batch of questions has a time budget, and what got no answer is None, for the caller
+to treat as a judgement that could not be read. A server that answers nothing at all, batch after batch, ends the
+run with the reason.
+"""
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import random
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from selfreward.errors import UserError
+
+LARGEST_ANSWER = 16 << 20
+AGAIN = (408, 409, 425, 429, *range(500, 600))
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The bearer token belongs to one server; urllib would carry it along."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_open = urllib.request.build_opener(_NoRedirects).open
 
 
 @dataclass
 class Endpoint:
-    """How to reach a chat server.
+    """How to reach a chat server, and how long to try.
 
     Args:
         url: base URL up to and with ``/v1``.
         model: the name that the server knows the model by; empty asks the server for its first one.
         key: sent as bearer token; empty takes ``OPENAI_API_KEY`` from the environment, if it is there.
-        attempts: tries per question, with doubling pauses.
+        timeout_s: for one try.
+        attempts: tries per question.
+        pause_s: before the second try; doubled before each further one, with some jitter.
+        budget_s: for one batch of questions; no try begins after it.
+        give_up: batches in a row without any answer after which the server counts as gone.
+        at_once: questions on their way at the same time.
     """
 
     url: str
@@ -30,11 +57,20 @@ class Endpoint:
     timeout_s: float = 60.0
     attempts: int = 4
     pause_s: float = 0.5
+    budget_s: float = 600.0
+    give_up: int = 3
+    at_once: int = 8
     temperature: float = 0.0
     max_new_tokens: int = 512
+    lost: int = field(default=0, init=False)
+    _silent: int = field(default=0, init=False, repr=False)
+    _reason: str = field(default="", init=False, repr=False)
 
-    def ask(self, text: str) -> str | None:
-        """The answer's text; None when every attempt failed.
+    def ask(self, text: str, until: float | None = None) -> str | None:
+        """The answer's text; None when no try got one.
+
+        Args:
+            until: no try begins after this time of ``time.monotonic()``.
 
         Raises:
             UserError: when the server refuses the request for good.
@@ -47,28 +83,50 @@ class Endpoint:
             "max_tokens": self.max_new_tokens,
         }
         request = self._request("/chat/completions", json.dumps(body).encode())
+        until = time.monotonic() + self.budget_s if until is None else until
         for attempt in range(self.attempts):
+            pause = self.pause_s * 2**attempt * random.uniform(1.0, 1.25)
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as answer:
-                    return str(json.loads(answer.read())["choices"][0]["message"]["content"])
+                answer = self._read(request, until)["choices"][0]["message"]["content"]
+                if isinstance(answer, str):
+                    return answer
+                self._reason = "an answer without a text"
             except urllib.error.HTTPError as error:
-                if error.code in (400, 401, 403, 404):
-                    raise UserError(
-                        f"The server at {self.url} refused the request: {error.code} {error.reason}."
-                    ) from None
-            except (OSError, ValueError, KeyError, IndexError, TypeError):
-                pass
-            if attempt + 1 < self.attempts:
-                time.sleep(self.pause_s * 2**attempt)
+                self._reason = f"{error.code} {error.reason}"
+                if error.code not in AGAIN:
+                    raise UserError(f"The server at {self.url} refused the request: {self._reason}.") from None
+                pause = max(pause, _seconds(error.headers.get("Retry-After")))
+            except (OSError, http.client.HTTPException) as error:
+                self._reason = str(getattr(error, "reason", error)) or type(error).__name__
+            except (ValueError, KeyError, IndexError, TypeError) as error:
+                self._reason = f"an answer that is not a chat completion ({type(error).__name__})"
+            if attempt + 1 == self.attempts or time.monotonic() + pause >= until:
+                break
+            time.sleep(pause)
+        self.lost += 1
         return None
 
     def ask_all(self, texts: Sequence[str]) -> list[str | None]:
-        """One answer per text, several questions at a time."""
+        """One answer per text, several questions at a time; None for each that got none within the budget.
+
+        Raises:
+            UserError: when the server refuses, or has answered nothing at all :attr:`give_up` times in a row.
+        """
         from concurrent.futures import ThreadPoolExecutor
 
+        if not texts:
+            return []
         self.model = self.model or self.first_model()
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(self.ask, texts))
+        until = time.monotonic() + self.budget_s
+        with ThreadPoolExecutor(self.at_once) as pool:
+            answers = list(pool.map(lambda text: self.ask(text, until), texts))
+        self._silent = 0 if any(a is not None for a in answers) else self._silent + 1
+        if self._silent >= self.give_up:
+            raise UserError(
+                f"The server at {self.url} answered none of {len(texts)} questions, {self._silent} batches in a row; "
+                f"the last reason: {self._reason}."
+            )
+        return answers
 
     def first_model(self) -> str:
         """The first model that the server offers.
@@ -77,15 +135,35 @@ class Endpoint:
             UserError: when it does not say.
         """
         try:
-            with urllib.request.urlopen(self._request("/models"), timeout=self.timeout_s) as answer:
-                return str(json.loads(answer.read())["data"][0]["id"])
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            return str(self._read(self._request("/models"), time.monotonic() + self.budget_s)["data"][0]["id"])
+        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
                 f"The server at {self.url} does not say which models it has ({error}). Is the server running? "
                 f"A model can also be named: {self.url}#MODEL."
             ) from None
 
+    def _read(self, request: urllib.request.Request, until: float) -> Any:
+        """The answer as JSON.
+
+        Raises:
+            OSError, HTTPException, ValueError: for everything that can go wrong on the way.
+        """
+        left = max(0.001, until - time.monotonic())
+        with _open(request, timeout=min(self.timeout_s, left)) as answer:
+            body = answer.read(LARGEST_ANSWER + 1)
+        if len(body) > LARGEST_ANSWER:
+            raise ValueError("the answer is too large")
+        return json.loads(body)
+
     def _request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
         key = self.key or os.environ.get("OPENAI_API_KEY", "")
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         return urllib.request.Request(self.url.rstrip("/") + path, body, headers=headers)
+
+
+def _seconds(text: str | None) -> float:
+    """What ``Retry-After`` asks for; 0 where it gives a date or nothing."""
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0

@@ -34,6 +34,10 @@ class RecipeError(UserError):
     """A recipe (or a user's reward) broke its contract: wrong length, NaN, wrong type."""
 
 
+class TrainingError(UserError):
+    """Training itself went wrong: numbers that are not finite, or a policy that ran away from its samples."""
+
+
 class LabelAccessError(RecipeError):
     """A recipe that declares fewer labels read an answer."""
 

@@ -130,36 +130,14 @@ class PolicyJudge:
 class EndpointJudge:
     """A server with the OpenAI chat interface as judge. Reads one sampled number per candidate.
 
-    Args:
-        url: base URL up to and with ``/v1``.
-        model: the name that the server knows the model by; empty asks the server for its first one.
-        key: sent as bearer token; empty takes ``OPENAI_API_KEY`` from the environment, if it is there.
-        attempts: tries per judgement, with doubling pauses; what still fails is None.
+    What the server does not answer, or answers without a number, is None.
     """
 
-    url: str
+    server: Endpoint
     template: JudgeTemplate
-    model: str = ""
-    key: str = ""
-    timeout_s: float = 60.0
-    attempts: int = 4
-    pause_s: float = 0.5
-    temperature: float = 0.0
-    max_new_tokens: int = 512
 
     def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]:
-        server = Endpoint(
-            self.url,
-            self.model,
-            self.key,
-            self.timeout_s,
-            self.attempts,
-            self.pause_s,
-            self.temperature,
-            self.max_new_tokens,
-        )
-        texts = server.ask_all([self.template.fill(item) for group in groups for item in group])
-        self.model = server.model
+        texts = self.server.ask_all([self.template.fill(item) for group in groups for item in group])
         values = iter([self._score(text) for text in texts])
         return [[next(values) for _ in group] for group in groups]
 
@@ -178,7 +156,7 @@ def make_judge(
     if spec.startswith(("http://", "https://")):
         if spec not in cache:
             url, _, model = spec.partition("#")
-            cache[spec] = EndpointJudge(url, template, model)
+            cache[spec] = EndpointJudge(Endpoint(url, model), template)
         endpoint: EndpointJudge = cache[spec]
         return endpoint
     if spec not in cache:

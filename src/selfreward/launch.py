@@ -53,6 +53,11 @@ def task_of(config: TrainConfig) -> Task:
         raise ConfigError(
             f"Model {config.model} needs training prompts: --data FILE.jsonl (or a datasets id, reasoning-gym:TASK)."
         )
+    if config.data.partition(":")[0].endswith(".py"):
+        from selfreward.tasks import task_from_file
+
+        task = task_from_file(config.data)
+        return dataclasses.replace(task, train=task.train[: config.limit]) if config.limit else task
     if config.data.startswith("multi30k:"):
         from selfreward.tasks import multi30k
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
 from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens
 from selfreward.types import Experience, Pair, Row
@@ -68,6 +69,7 @@ class Learner:
     Args:
         schedule: learning rate of an update, by its number from 0.
         micro_tokens: padded tokens in one forward.
+        guard: judges every update before it changes a weight.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Learner:
         epochs: int = 1,
         minibatches: int = 1,
         micro_tokens: int = 16_384,
+        guard: UpdateGuard | None = None,
     ) -> None:
+        self.guard = guard or UpdateGuard()
         self.policy, self.optimizer, self.schedule = policy, optimizer, schedule
         self.temperature, self.grad_clip = temperature, grad_clip
         self.epochs, self.minibatches, self.micro_tokens = epochs, minibatches, micro_tokens
@@ -122,15 +126,19 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.grad_clip))
-        finite = math.isfinite(norm) and math.isfinite(metrics["loss"])
-        if finite:
+        ratio = metrics.get("log_ratio", 0.0)
+        reason = self.guard.reason(metrics["loss"], norm, ratio)
+        if reason is None:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if reason is None:
+            self.guard.passed()
+        else:
+            self.guard.failed(reason, self.updates, [rows[i] for i in chosen], {**metrics, "grad_norm": norm})
+            metrics = {k: v for k, v in metrics.items() if math.isfinite(v)} | {"loss": 0.0}
         self.updates += 1
-        metrics |= {"grad_norm": norm if finite else 0.0, "lr": lr, "skipped_updates": float(not finite)}
-        if not finite:
-            metrics["loss"] = 0.0
-        return metrics
+        good = reason is None
+        return metrics | {"grad_norm": norm if good else 0.0, "lr": lr, "skipped_updates": float(not good)}
 
     def accumulate(
         self,
@@ -158,6 +166,8 @@ class Learner:
         for batch in batches:
             inside = [k for b in batch for k in parts[b] if k in live]
             self._backward(picked, inside, mine, at, objective, weights, anchors, chosen, metrics)
+        if "log_ratio" in metrics:  # a sum until here
+            metrics["log_ratio"] /= max(1.0, sum(float((picked[k].mask != 0).sum()) for k in live))
         return metrics
 
     def _backward(
@@ -233,8 +243,9 @@ class Learner:
         loss.backward()
         metrics["loss"] += float(loss.detach())
         with torch.no_grad():
-            gap = ((out["logprob"].detach() - batch.behaviour) * mask).abs().max()
-        metrics["ratio_gap"] = max(metrics.get("ratio_gap", 0.0), float(gap))
+            gaps = ((out["logprob"].detach() - batch.behaviour) * mask).abs()
+        metrics["ratio_gap"] = max(metrics.get("ratio_gap", 0.0), float(gaps.max()))
+        metrics["log_ratio"] = metrics.get("log_ratio", 0.0) + float(gaps.sum())
         self.trained_tokens += sum(len(r) for r in rows)
 
 

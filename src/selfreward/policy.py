@@ -216,6 +216,11 @@ class Policy:
                 pad_token=self.pad_token,
             )
         self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
+        if not all(bool(torch.isfinite(c.logprobs).all()) for group in drawn for c in group):
+            raise ModelError(
+                "The model gives NaN or infinite probabilities while sampling. Its weights are damaged, or the number "
+                "format overflows (a model trained in bfloat16 does not run in float16: try dtype=bfloat16 or float32)."
+            )
         return drawn
 
     def _segment(self, role: str, completion: Completion) -> Segment:

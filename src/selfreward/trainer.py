@@ -27,15 +27,18 @@ from selfreward.config import TrainConfig, write_config
 from selfreward.data import PromptStream
 from selfreward.errors import CheckpointError, RecipeError
 from selfreward.evaluation import evaluate
+from selfreward.guards import UpdateGuard
 from selfreward.learning import Learner, make_optimizer, make_schedule
 from selfreward.monitors import group_statistics
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
+from selfreward.runlog import RunLog
 from selfreward.sampling import SamplingParams, stream_seed
 from selfreward.sentinel.detector import Alarm
 from selfreward.sentinel.watch import Sentinel
 from selfreward.tasks import Task
-from selfreward.types import Experience, Group
+from selfreward.types import Experience
+from selfreward.userland import blaming
 
 Record = dict[str, Any]
 Listener = Callable[[Record], None]
@@ -85,7 +88,15 @@ class Trainer:
             epochs=config.epochs,
             minibatches=config.minibatches,
             micro_tokens=config.micro_tokens,
+            guard=UpdateGuard(
+                self.out / "bad_updates",
+                config.bad_update,
+                config.max_bad_updates,
+                config.max_log_ratio,
+                policy.decode,
+            ),
         )
+        self.log = RunLog(self.out, config.log_groups)
         self.sentinel = Sentinel.of(config, task, self.reference, self.sampling)
         self.step = 0
         self.wall = 0.0
@@ -114,7 +125,7 @@ class Trainer:
             self._note_best(0, self.before)
             record: Record = {"step": 0, **self._measured(self.before), **self.sentinel.look(self.policy, 0)}
             self.sentinel.observe(record)
-            self._log(record)
+            self.log.record(record)
             self._save()
         with _graceful(self):
             while not self.done:
@@ -129,7 +140,7 @@ class Trainer:
                     after = self.evaluator(self.policy)
                     self._note_best(self.step, after)
                     record |= self._measured(after)
-                self._log(record)
+                self.log.record(record)
                 self.on_step(record)
                 if self._due(config.checkpoint_every) or self.done or self._stop:
                     self._save()
@@ -166,7 +177,8 @@ class Trainer:
         )
         self.policy.seed(config.seed, "step", step)
         started = time.perf_counter()
-        experience = self.recipe.collect(self.policy, prompts, run)
+        with blaming(f"collecting step {step} (the weights are those of step {step - 1})"):
+            experience = self.recipe.collect(self.policy, prompts, run)
         collected = time.perf_counter()
         if not isinstance(experience, Experience):
             raise RecipeError(f"Recipe {self.recipe.name!r} returned {type(experience).__name__}, not an Experience.")
@@ -183,7 +195,7 @@ class Trainer:
         advantages = (
             torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)
         )
-        self._log_groups(step, experience.groups)
+        self.log.groups(step, experience.groups, self.task.answers)
         return {
             "step": step,
             **stats,
@@ -222,7 +234,8 @@ class Trainer:
     # ---------------------------------------------------------------- measuring
 
     def _evaluate(self, policy: Policy) -> dict[str, Any]:
-        return held_out(policy, self.task, self.config)
+        with blaming(f"evaluating after step {self.step}"):
+            return held_out(policy, self.task, self.config)
 
     def _measured(self, metrics: dict[str, Any]) -> Record:
         """Held-out metrics as they are recorded; ``truth`` is the one by which the task is judged."""
@@ -239,28 +252,6 @@ class Trainer:
 
     def _due(self, every: int | None) -> bool:
         return bool(every) and self.step % int(every or 1) == 0
-
-    def _log(self, record: Record) -> None:
-        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({k: _plain(v) for k, v in record.items()}) + "\n")
-
-    def _log_groups(self, step: int, groups: list[Group]) -> None:
-        limit = len(groups) if self.config.log_groups < 0 else self.config.log_groups
-        with (self.out / "rollouts.jsonl").open("a", encoding="utf-8") as file:
-            for group in groups[:limit]:
-                completions = [
-                    {
-                        "text": t.completion,
-                        "reward": t.reward,
-                        "answer": self.task.answers.extract(t.completion),
-                        "tokens": len(t.last),
-                        "finished": t.finished,
-                        **t.meta,
-                    }
-                    for t in group
-                ]
-                row = {"step": step, "group": group.key, "prompt": group.prompt.question, "completions": completions}
-                file.write(json.dumps(row | group.meta, ensure_ascii=False, default=str) + "\n")
 
     def _save(self) -> None:
         state = {
@@ -300,8 +291,7 @@ class Trainer:
         self.policy.counts.scored = dict(state["counts"]["scored"])
         self.before, self.best = state["before"], state["best"]
         self.mechanism, self.wall, self.step = state["mechanism"], state["wall"], step
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
-            checkpoint.truncate_jsonl(self.out / name, step or -1)  # step 0 is measured and written again
+        self.log.cut(step or -1)  # step 0 is measured and written again
         return notes
 
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
@@ -386,7 +376,3 @@ class _graceful:  # noqa: N801
 
 def _flat(prefix: str, metrics: dict[str, Any]) -> dict[str, Any]:
     return {f"{prefix}/{k}": v for k, v in metrics.items() if isinstance(v, int | float)}
-
-
-def _plain(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) and abs(value) > 1e-3 else value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +28,7 @@ RECIPES: dict[str, str] = {
     "self-certainty": "certainty:Certainty",
     "judge": "judge:Judge",
     "signal": "named_signal:NamedSignal",
+    "reward": "own_reward:OwnReward",
     "ssr-zero": "ssr_zero:SSRZero",
     "ssr-x-zero": "ssr_x_zero:SSRXZero",
     "mbr": "translation_rewards:MinimumBayesRisk",
@@ -108,21 +107,13 @@ def hyperparameters(name: str) -> dict[str, Any]:
 
 def _from_file(path: Path, wanted: str) -> type[Recipe]:
     from selfreward.recipes.base import Recipe
+    from selfreward.userland import load_module
 
-    if not path.is_file():
-        raise ConfigError(f"Recipe file {path} does not exist.")
-    spec = importlib.util.spec_from_file_location(f"selfreward_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise RecipeError(f"Recipe file {path} cannot be imported: {type(error).__name__}: {error}") from error
+    module = load_module(path, "Recipe")
     found = {
         n: c
         for n, c in vars(module).items()
-        if isinstance(c, type) and issubclass(c, Recipe) and c.__module__ == spec.name
+        if isinstance(c, type) and issubclass(c, Recipe) and c.__module__ == module.__name__
     }
     if wanted:
         if wanted not in found:

@@ -7,7 +7,6 @@ other judge model, or a Python function of the user.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,20 +73,17 @@ class SSRXZero(SSRZero):
             spec = self.metric.removeprefix("judge:")
             judge = make_judge(spec, self._policy, run.reference, judge_template(run.templates), self._models)
             assert isinstance(judge, PolicyJudge)
-            return [s or 0.0 for s in judge([[{**fields, "hypothesis": h} for h in hypotheses]])[0]]
+            scores = judge([[{**fields, "hypothesis": h} for h in hypotheses]])[0]
+            return [float("nan") if s is None else s for s in scores]
         return _function(self.metric)(sources, hypotheses)
 
 
 def _function(spec: str) -> Metric:
     path, _, name = spec.rpartition(":")
-    if not path.endswith(".py") or not Path(path).is_file():
+    if not path.endswith(".py"):
         raise ConfigError(f"metric is {spec!r}; use comet, chrf, judge:MODEL, or file.py:function.")
-    module_spec = importlib.util.spec_from_file_location("selfreward_user_metric", path)
-    assert module_spec is not None and module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        found: Metric = getattr(module, name)
-    except Exception as error:
-        raise RecipeError(f"Metric {spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    module = load_module(Path(path), "Metric")
+    found: Metric | None = getattr(module, name, None)
+    if not callable(found):
+        raise ConfigError(f"metric is {spec!r}, but {path} has no function {name!r}.")
     return found

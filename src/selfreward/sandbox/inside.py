@@ -42,7 +42,17 @@ REFUSED = (
     "code.__new__",
     "signal.pthread_kill",
 )
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.utime")
+CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.chown",
+    "os.utime",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -104,7 +114,7 @@ def only_own_files(libc: Any, readable: list[str], writable: list[str]) -> bool:
             os.close(parent)
             if added != 0:
                 return False
-    PR_SET_NO_NEW_PRIVS = 38  # noqa: N806
+    PR_SET_NO_NEW_PRIVS = 38
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return libc.syscall(RESTRICT, handle, 0) == 0
 

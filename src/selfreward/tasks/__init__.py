@@ -111,6 +111,32 @@ def load_task(name: str) -> Task:
     return task
 
 
+def task_from_file(spec: str) -> Task:
+    """A user's task: ``FILE.py`` with a function ``load() -> Task``, or ``FILE.py:FUNCTION``.
+
+    Raises:
+        ConfigError: if there is no such file or function.
+        UserCodeError: if it fails, or gives something else than a usable task.
+    """
+    from selfreward.userland import UserCodeError, blaming, load_module
+
+    path, _, name = spec.partition(":")
+    function = getattr(load_module(Path(path), "Task"), name or "load", None)
+    if not callable(function):
+        raise ConfigError(f"{path} has no function {name or 'load'}() that gives a Task.")
+    with blaming(f"{name or 'load'}() made the task"):
+        task = function()
+    if not isinstance(task, Task):
+        raise UserCodeError(f"{spec}: {name or 'load'}() gave a {type(task).__name__}, not a Task.")
+    for part in ("train", "test"):
+        odd = next((p for p in getattr(task, part) if not isinstance(p, Prompt)), None)
+        if odd is not None:
+            raise UserCodeError(f"{spec}: {part} holds a {type(odd).__name__}, not a Prompt.")
+    if not task.train:
+        raise UserCodeError(f"{spec}: the task has no prompts to train on.")
+    return task
+
+
 def base_path(name: str) -> Path:
     """The folder of the embedded base ``name``: shipped, or (``trans``) built on first use and cached.
 

@@ -45,7 +45,7 @@ def test_bad_updates_are_skipped_up_to_a_number_in_a_row_and_kept_for_a_look(tmp
     guard.passed()
     guard.failed("x", 9, rows(), {})
     guard.failed("x", 10, rows(), {})
-    with pytest.raises(TrainingError, match="3 updates in a row are bad, the last because x.*update-00000011"):
+    with pytest.raises(TrainingError, match=r"3 updates in a row are bad, the last because x.*update-00000011"):
         guard.failed("x", 11, rows(), {})
     saved = load_file(str(tmp_path / "update-00000007" / "rows.safetensors"))
     assert saved["1.advantage"].tolist() == [1.0, 1.0, 1.0] and saved["0.tokens"].tolist() == [1, 2, 3]
@@ -58,7 +58,7 @@ def test_bad_updates_are_skipped_up_to_a_number_in_a_row_and_kept_for_a_look(tmp
 
 
 def test_stop_means_the_first(tmp_path):
-    with pytest.raises(TrainingError, match="Update 1 is bad: y. No weight was changed"):
+    with pytest.raises(TrainingError, match=r"Update 1 is bad: y. No weight was changed"):
         UpdateGuard(None, "stop").failed("y", 1, rows(), {})
 
 

@@ -122,7 +122,7 @@ def test_a_server_that_never_answers_ends_the_run_with_the_reason(server):
     script += [(503, "")] * 50
     judge = EndpointJudge(Endpoint(url, pause_s=0.0, attempts=2, give_up=2), JudgeTemplate("{source}|{hypothesis}"))
     assert judge(ITEMS) == [[None, None], [None]] and judge.server.lost == 3
-    with pytest.raises(UserError, match="answered none of 3 questions, 2 batches in a row.*503"):
+    with pytest.raises(UserError, match=r"answered none of 3 questions, 2 batches in a row.*503"):
         judge(ITEMS)
     script.clear()
     assert judge(ITEMS) == [[0.5, 0.5], [0.5]]

@@ -122,7 +122,7 @@ def test_what_fails_is_dropped_or_tried_again_as_it_was_asked(tmp_path):
 
 def test_a_step_without_any_reward_stops_the_run(tmp_path):
     never = write(tmp_path, "def f(prompts, completions): raise ValueError('never')")
-    with pytest.raises(Exception, match="No group of step 1 has a reward.*never"):
+    with pytest.raises(Exception, match=r"No group of step 1 has a reward.*never"):
         run_recipe("reward", tmp_path, 1, options={"function": str(never), "on_error": "drop"})
 
 

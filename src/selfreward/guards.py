@@ -85,7 +85,7 @@ class UpdateGuard:
         target = self.folder / f"update-{update:08d}"
         if not target.exists() and len(list(self.folder.glob("update-*"))) >= KEPT:
             return None
-        tensors = {}
+        tensors: dict[str, Tensor] = {}
         for i, row in enumerate(rows):
             channels = {name: getattr(row, name) for name in CHANNELS} | row.extra
             tensors |= {f"{i}.{name}": t.detach().cpu().contiguous().clone() for name, t in channels.items()}

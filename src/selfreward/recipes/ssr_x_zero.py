@@ -18,6 +18,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import RunContext
 from selfreward.recipes.ssr_zero import SSRZero, judge_template
 from selfreward.types import Experience, Group, Labels, Prompt
+from selfreward.userland import load_module
 
 Metric = Callable[[list[str], list[str]], Sequence[float]]
 

@@ -5,6 +5,7 @@ Run by :func:`selfreward.sandbox.run_program` as a script, with its settings as 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -71,10 +72,8 @@ def limit(settings: dict[str, Any]) -> None:
     ):
         kind = getattr(resource, name, None)
         if kind is not None:
-            try:
+            with contextlib.suppress(ValueError, OSError):  # a stricter limit is in force already
                 resource.setrlimit(kind, (value, value))
-            except (ValueError, OSError):
-                pass  # a stricter limit is in force already
 
 
 def no_network(libc: Any) -> bool:

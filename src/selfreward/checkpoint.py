@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,34 +56,51 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     Raises:
         CheckpointError: if it cannot be written; what was there before stays as it was.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     final = folder / f"{PREFIX}{step:08d}"
-    partial = folder / f".{final.name}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        tensors: dict[str, Tensor] = {}
-        plain = pack(dict(state), tensors)
-        save_file(tensors, str(partial / "tensors.safetensors"))
-        (partial / "state.json").write_text(json.dumps(plain), encoding="utf-8")
-        manifest = {p.name: _checksum(p) for p in sorted(partial.iterdir())}
-        (partial / "manifest.json").write_text(json.dumps({"step": step, "files": manifest}), encoding="utf-8")
-        for path in [*partial.iterdir(), partial]:
-            _flush(path)
-        if final.exists():
-            shutil.rmtree(final)
-        os.rename(partial, final)
-        _flush(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(final) as partial:
+            tensors: dict[str, Tensor] = {}
+            plain = pack(dict(state), tensors)
+            save_file(tensors, str(partial / "tensors.safetensors"))
+            (partial / "state.json").write_text(json.dumps(plain), encoding="utf-8")
+            manifest = {p.name: _checksum(p) for p in sorted(partial.iterdir())}
+            (partial / "manifest.json").write_text(json.dumps({"step": step, "files": manifest}), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
         last = newest_steps(folder)
         kept = f"The last whole checkpoint is step {last[0]}." if last else "There is no earlier checkpoint."
         raise CheckpointError(f"Cannot write checkpoint {final}: {error}. {kept}") from error
     for old in newest_steps(folder)[keep:]:
         shutil.rmtree(folder / f"{PREFIX}{old:08d}", ignore_errors=True)
     return final
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """A folder to write into that takes the name ``final`` once the block has ended, flushed to disk.
+
+    If the block fails, or the process dies in it, what was there before stays as it was.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.parent / f".{final.name}.partial"
+    old = final.parent / f".{final.name}.old"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        for path in [*partial.iterdir(), partial]:
+            _flush(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            os.rename(final, old)
+        os.rename(partial, final)
+        _flush(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def newest_steps(folder: Path) -> list[int]:
@@ -155,8 +173,13 @@ def truncate_jsonl(path: Path, step: int) -> None:
             continue
         if record.get("step", 0) <= step:
             kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    write_text(path, "".join(line + "\n" for line in kept))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole or as it was before."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -236,4 +236,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def write_config(config: TrainConfig, path: str | Path) -> None:
     import yaml
 
-    Path(path).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    from selfreward.checkpoint import write_text
+
+    write_text(Path(path), yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from selfreward.checkpoint import whole_folder
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
 from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
@@ -367,9 +368,10 @@ class Policy:
                 parameter.copy_(state[name])
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads."""
-        self.model.save_pretrained(str(folder))
-        self.tokenizer.save_pretrained(str(folder))
+        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads; it is there whole or not at all."""
+        with whole_folder(Path(folder)) as partial:
+            self.model.save_pretrained(str(partial))
+            self.tokenizer.save_pretrained(str(partial))
 
     def _adapter_tensors(self) -> dict[str, Tensor]:
         return {n: p for n, p in self.model.named_parameters() if "lora_" in n}

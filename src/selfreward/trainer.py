@@ -271,11 +271,16 @@ class Trainer:
         checkpoint.save_checkpoint(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
 
     def resume(self) -> list[str]:
-        """Load the newest whole checkpoint of the run folder; returns notes on damaged ones.
+        """Load the newest whole checkpoint of the run folder; returns notes on what was passed over.
+
+        A run that died before its first checkpoint begins again.
 
         Raises:
-            CheckpointError: if there is none.
+            CheckpointError: if there are checkpoints and none is whole.
         """
+        if not checkpoint.newest_steps(self.out / "checkpoints"):
+            self.log.cut(-1)
+            return ["there was no checkpoint yet; the run begins again"]
         step, state, notes = checkpoint.load_newest(self.out / "checkpoints")
         if step > self.steps:
             raise CheckpointError(f"The run is at step {step} already, beyond steps={self.steps}.")
@@ -292,7 +297,7 @@ class Trainer:
         self.before, self.best = state["before"], state["best"]
         self.mechanism, self.wall, self.step = state["mechanism"], state["wall"], step
         self.log.cut(step or -1)  # step 0 is measured and written again
-        return notes
+        return [f"passed over: {note}" for note in notes]
 
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
         if not after:  # resumed at the very end
@@ -321,9 +326,7 @@ class Trainer:
             "alarms": self.sentinel.raised,
             "sentinel": self.sentinel.ended | {"best_step": self.sentinel.best.get("step")},
         }
-        partial = self.out / "summary.json.partial"
-        partial.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-        partial.replace(self.out / "summary.json")
+        checkpoint.write_text(self.out / "summary.json", json.dumps(summary, indent=1))
         return summary
 
 

@@ -67,7 +67,7 @@ def train(
         progress = RunProgress()
         trainer, notes = continue_run(resume, settings + ([f"steps={steps}"] if steps else []), progress)
         for note in notes:
-            print(f"passed over: {note}")
+            print(note)
         print(f"{resume}: continuing after step {trainer.step} of {trainer.steps}")
     else:
         from selfreward.launch import start
@@ -349,12 +349,14 @@ def doctor() -> None:
 
 def _register() -> None:
     """Commands with a file of their own."""
+    from selfreward.cli.campaign import campaign
     from selfreward.cli.figure import figure
     from selfreward.cli.rewrite import rewrite
     from selfreward.cli.steer import steer
     from selfreward.cli.systems import show, systems
     from selfreward.cli.zoo import zoo
 
+    app.command()(campaign)
     app.command()(figure)
     app.command()(rewrite)
     app.command()(steer)

@@ -99,6 +99,7 @@ class Trainer:
         self.log = RunLog(self.out, config.log_groups)
         self.sentinel = Sentinel.of(config, task, self.reference, self.sampling)
         self.step = 0
+        self.begun = False  # whether the start was measured and logged
         self.wall = 0.0
         self.before: dict[str, Any] = {}
         self.best: dict[str, Any] = {}
@@ -118,7 +119,7 @@ class Trainer:
         """
         config = self.config
         after: dict[str, Any] = {}
-        if self.step == 0:
+        if not self.begun:
             self.out.mkdir(parents=True, exist_ok=True)
             write_config(config, self.out / "config.yaml")
             self.before = before if before is not None else self.evaluator(self.policy)
@@ -127,6 +128,7 @@ class Trainer:
             self.sentinel.observe(record)
             self.log.record(record)
             self._save()
+            self.begun = True
         with _graceful(self):
             while not self.done:
                 begun = time.perf_counter()
@@ -296,7 +298,8 @@ class Trainer:
         self.policy.counts.scored = dict(state["counts"]["scored"])
         self.before, self.best = state["before"], state["best"]
         self.mechanism, self.wall, self.step = state["mechanism"], state["wall"], step
-        self.log.cut(step or -1)  # step 0 is measured and written again
+        self.begun = True
+        self.log.cut(step)
         return [f"passed over: {note}" for note in notes]
 
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,13 @@ class Group:
     def rewards(self) -> list[float]:
         return [t.reward for t in self.trajectories]
 
+    def only(self, keep: Sequence[bool]) -> Group:
+        """The group without the trajectories whose ``keep`` is False; credit is then taken among the rest."""
+        if len(keep) != len(self.trajectories):
+            raise RecipeError(f"Group {self.key!r} has {len(self)} trajectories but was given {len(keep)} choices.")
+        kept = [t for t, k in zip(self.trajectories, keep, strict=True) if k]
+        return Group(self.key, self.prompt, kept, self.meta)
+
     def reward_with(self, rewards: Sequence[float] | Tensor) -> None:
         """Write one finite reward per trajectory.
 

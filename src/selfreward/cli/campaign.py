@@ -16,7 +16,9 @@ def campaign(
     name: Annotated[str, typer.Argument(help="crashes, faults, inputs, or soak.")],
     size: Annotated[int, typer.Option("--size", min=1, help="Kills, faulty runs, bad inputs, or minutes.")] = 100,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    out: Annotated[Path, typer.Option("--out", help="Scratch folder; what it held is removed.")] = Path("runs/campaign"),
+    out: Annotated[Path, typer.Option("--out", help="Scratch folder; what it held is removed.")] = Path(
+        "runs/campaign"
+    ),
     evidence: Annotated[Path | None, typer.Option("--evidence", help="Default evidence/NAME.json.")] = None,
 ) -> None:
     """Kill runs, break what they rely on, or feed them nonsense, and see whether anything is lost."""

@@ -112,8 +112,6 @@ class OwnReward(Recipe):
         if not known:
             return None
         if self.missing == "drop" and len(known) < len(values):
-            left = [t for t, v in zip(group, values, strict=True) if v is not None]
-            group = Group(group.key, group.prompt, left, group.meta)
-            values = known
+            group, values = group.only([v is not None for v in values]), known
         group.reward_with([min(known) if v is None else v for v in values])
         return group

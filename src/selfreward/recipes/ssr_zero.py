@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from selfreward.errors import RecipeError
 from selfreward.judging import JudgeTemplate, Readout, make_judge
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
@@ -38,7 +39,8 @@ class SSRZero(Recipe):
         readout: how a score is read from a local judge, see :class:`selfreward.judging.PolicyJudge`.
         combine: ``gate`` gives 0 to a malformed completion and the score to the others; ``sum`` adds
             ``format_weight`` for the format to the score.
-        parse: what a judgement that cannot be parsed is worth.
+        parse: what a judgement that cannot be parsed, or that a server did not give, is worth: ``zero`` (the
+            paper), the ``mean`` of its group, ``penalty`` (0), or nothing: ``drop`` takes it out of its group.
         corrupt: ``permuted`` shuffles the scores inside each group, ``swapped`` shows the judge another
             sentence's source; both must fail, or the judgement was not what taught.
     """
@@ -69,11 +71,19 @@ class SSRZero(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)  # actor
         scores, failures = self.self_scores(policy, groups, run)  # judge
-        for group, own in zip(groups, scores, strict=True):
+        judged = [
+            (g.only([s is not None for s in own]), [s for s in own if s is not None]) for g, own in zip(groups, scores)
+        ]
+        judged = [(group, own) for group, own in judged if own]
+        if not judged:
+            raise RecipeError(
+                f"No judgement of step {run.step} could be read ({failures} failures); nothing to learn from."
+            )
+        for group, own in judged:
             group.reward_with(self.combined(group, self.terms(group, own, run), run))
-        experience = self.learn_from(groups, roles=["solver"])
-        flat = [s for own in scores for s in own]
-        spreads = [max(own) - min(own) for own in scores]
+        experience = self.learn_from([group for group, _ in judged], roles=["solver"])
+        flat = [s for _, own in judged for s in own]
+        spreads = [max(own) - min(own) for _, own in judged]
         experience.stats |= {
             "judge/mean": sum(flat) / len(flat),
             "judge/saturated": sum(s > 0.95 for s in flat) / len(flat),
@@ -82,8 +92,13 @@ class SSRZero(Recipe):
         }
         return experience
 
-    def self_scores(self, policy: Policy, groups: Sequence[Group], run: RunContext) -> tuple[list[list[float]], int]:
-        """Scores in [0, 1] per group; a completion without a translation is not judged and has 0."""
+    def self_scores(
+        self, policy: Policy, groups: Sequence[Group], run: RunContext
+    ) -> tuple[list[list[float | None]], int]:
+        """Scores in [0, 1] per group; a completion without a translation is not judged and has 0.
+
+        With ``parse="drop"`` a judgement that could not be read is None, and its completion leaves the group.
+        """
         judge = make_judge(
             self.judge,
             policy,
@@ -104,10 +119,10 @@ class SSRZero(Recipe):
         run.count(self.mechanism, sum(map(len, items)))
         result, failures = [], 0
         for group, own, raw in zip(groups, found, judged, strict=True):
-            parsed, failed = apply_parse_policy(raw, "zero" if self.parse == "drop" else self.parse, penalty=0.0)
+            parsed, failed = apply_parse_policy(raw, self.parse, penalty=0.0)
             failures += failed
             queue = iter(parsed)
-            scores = [float(next(queue) or 0.0) if h else 0.0 for h in own]
+            scores = [next(queue) if h else 0.0 for h in own]
             if self.corrupt == "permuted":
                 order = torch.randperm(len(scores), generator=run.generator("permute", group.key)).tolist()
                 scores = [scores[i] for i in order]

@@ -99,7 +99,10 @@ class Learner:
         generator: torch.Generator,
         reference: Policy | None = None,
     ) -> Metrics:
-        """All updates of one rollout batch. Returns means over the updates, and ``skipped_updates``."""
+        """All updates of one rollout batch. Returns means over the updates, among them ``skipped_updates``.
+
+        ``sampler_gap`` is the mean |log policy - log behaviour| per token (nats) at the first update alone.
+        """
         rows = experience.rows
         fill_behaviour(self.policy, rows, self.temperature, self.micro_tokens)
         anchors: list[Tensor] | None = None
@@ -110,8 +113,12 @@ class Learner:
         for _ in range(self.epochs):
             for chosen in split(parts, self.minibatches, generator):
                 records.append(self._update(rows, experience.pairs, chosen, objective, anchors))
+        if not records:
+            return {}
         names = dict.fromkeys(k for r in records for k in r)
-        return {k: sum(r.get(k, 0.0) for r in records) / len(records) for k in names} if records else {}
+        means = {k: sum(r.get(k, 0.0) for r in records) / len(records) for k in names}
+        # Before the first update the weights are those that sampled: what is apart here, two programs see differently.
+        return means | {"sampler_gap": records[0].get("log_ratio", 0.0)}
 
     def _update(
         self,

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from selfreward import distributed
 from selfreward.errors import UserError
 
 LARGEST_ANSWER = 16 << 20
@@ -109,13 +110,16 @@ class Endpoint:
     def ask_all(self, texts: Sequence[str]) -> list[str | None]:
         """One answer per text, several questions at a time; None for each that got none within the budget.
 
+        With several processes the first one asks for all.
+
         Raises:
             UserError: when the server refuses, or has answered nothing at all :attr:`give_up` times in a row.
         """
+        return distributed.once(lambda: self._ask_all(texts)) if texts else []
+
+    def _ask_all(self, texts: Sequence[str]) -> list[str | None]:
         from concurrent.futures import ThreadPoolExecutor
 
-        if not texts:
-            return []
         self.model = self.model or self.first_model()
         until = time.monotonic() + self.budget_s
         with ThreadPoolExecutor(self.at_once) as pool:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from selfreward import distributed
 from selfreward.errors import TrainingError
 from selfreward.types import Row
 
@@ -67,7 +68,8 @@ class UpdateGuard:
             TrainingError: where the policy is to stop.
         """
         self.row += 1
-        saved = self._save(reason, update, rows, numbers) if self.folder is not None else None
+        wanted = self.folder is not None and distributed.is_main()
+        saved = self._save(reason, update, rows, numbers) if wanted else None
         look = f" Its batch is in {saved}." if saved else ""
         if self.action == "stop":
             raise TrainingError(f"Update {update} is bad: {reason}.{look} No weight was changed by it.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from selfreward import distributed
 from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
 from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens
@@ -129,6 +130,7 @@ class Learner:
         anchors: list[Tensor] | None,
     ) -> Metrics:
         metrics = self.accumulate(rows, pairs, chosen, objective, anchors)
+        self.trained_tokens += int(metrics.pop("trained_tokens", 0))
         lr = self.schedule(self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -168,11 +170,14 @@ class Learner:
         singles = [t for t in objective if not t.uses_pairs]
         live = {k for k, row in enumerate(picked) if k in paired or any(t.active(row) for t in singles)}
         parts = [u for u in units(len(picked), [Pair(at[p.chosen], at[p.rejected]) for p in mine]) if live & set(u)]
+        parts = [parts[i] for i in distributed.share(len(parts))]
         batches = micro_batches([max(len(picked[i]) for i in u) * len(u) for u in parts], self.micro_tokens)
         metrics: Metrics = {"loss": 0.0}
         for batch in batches:
             inside = [k for b in batch for k in parts[b] if k in live]
             self._backward(picked, inside, mine, at, objective, weights, anchors, chosen, metrics)
+        metrics = distributed.sum_metrics(metrics, largest=("ratio_gap",))
+        distributed.sum_gradients(self.policy.parameters())
         if "log_ratio" in metrics:  # a sum until here
             metrics["log_ratio"] /= max(1.0, sum(float((picked[k].mask != 0).sum()) for k in live))
         return metrics
@@ -249,11 +254,11 @@ class Learner:
                 metrics[name] = metrics.get(name, 0.0) + number
         loss.backward()
         metrics["loss"] += float(loss.detach())
+        metrics["trained_tokens"] = metrics.get("trained_tokens", 0.0) + sum(len(r) for r in rows)
         with torch.no_grad():
             gaps = ((out["logprob"].detach() - batch.behaviour) * mask).abs()
         metrics["ratio_gap"] = max(metrics.get("ratio_gap", 0.0), float(gaps.max()))
         metrics["log_ratio"] = metrics.get("log_ratio", 0.0) + float(gaps.sum())
-        self.trained_tokens += sum(len(r) for r in rows)
 
 
 def make_optimizer(

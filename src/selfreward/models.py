@@ -83,7 +83,7 @@ def pick_device(device: str) -> Any:
 
     if device == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("mps") if torch.backends.mps.is_available() else torch.device("cpu")
     try:
         chosen = torch.device(device)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from selfreward.checkpoint import whole_folder
+from selfreward.distributed import spread
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
 from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
@@ -205,17 +206,22 @@ class Policy:
             raise RecipeError(f"{len(prompts)} prompts were given {counts} completions; one number >= 0 per prompt.")
         self._calls += 1
         call = self._calls
-        with self._weights():
-            drawn = self.sampler(
+        names = [f"{call}/{k}" for k in (keys or range(len(prompts)))]
+
+        def draw(mine: list[int]) -> list[list[Completion]]:
+            return self.sampler(
                 causal_model(self.model),
-                prompts,
-                counts,
+                [prompts[i] for i in mine],
+                [counts[i] for i in mine],
                 params,
-                keys=[f"{call}/{k}" for k in (keys or range(len(prompts)))],
+                keys=[names[i] for i in mine],
                 seed=self._seed,
                 end_tokens=self.end_tokens,
                 pad_token=self.pad_token,
             )
+
+        with self._weights():
+            drawn = spread(len(prompts), draw)
         self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
         if not all(bool(torch.isfinite(c.logprobs).all()) for group in drawn for c in group):
             raise ModelError(
@@ -251,17 +257,21 @@ class Policy:
     ) -> list[dict[str, Tensor]]:
         """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`."""
         self.counts.add("scored", role, sum(len(s) for s in sequences))
-        with self._weights():
+
+        def part(mine: list[int]) -> list[dict[str, Tensor]]:
             return score_tokens(
                 self.model,
-                sequences,
-                starts,
+                [sequences[i] for i in mine],
+                [starts[i] for i in mine],
                 stats=stats,
                 temperature=temperature,
-                hidden_at=hidden_at,
+                hidden_at=None if hidden_at is None else [hidden_at[i] for i in mine],
                 top_k=top_k,
-                candidates=candidates,
+                candidates=None if candidates is None else [candidates[i] for i in mine],
             )
+
+        with self._weights():
+            return spread(len(sequences), part)
 
     def score_targets(
         self,
@@ -303,9 +313,12 @@ class Policy:
         starts = [len(h) for h in heads for _ in tails]
         if all(len(t) == 1 for t in tails):
             self.counts.add("scored", role, sum(map(len, heads)))
+            first = [t[0] for t in tails]
             with self._weights():
-                logits = next_token_logprobs(self.model, heads)
-            log_K = logits[:, [t[0] for t in tails]]
+                rows = spread(
+                    len(heads), lambda mine: list(next_token_logprobs(self.model, [heads[i] for i in mine])[:, first])
+                )
+            log_K = torch.stack(rows)
         else:
             scored = self.score(sequences, starts, role=role)
             log_K = torch.stack([s["logprob"].sum() for s in scored]).view(len(heads), len(tails))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward import checkpoint
+from selfreward import checkpoint, distributed
 from selfreward.errors import CheckpointError
 from selfreward.types import Group
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RunLog:
-    """Appends whole lines; what was written after the last checkpoint is cut off on resume.
+    """Appends whole lines, in the first process only; what was written after the last checkpoint is cut off on resume.
 
     Args:
         groups_per_step: groups written per step, -1 for all.
@@ -60,11 +60,13 @@ class RunLog:
 
     def cut(self, step: int) -> None:
         """Forget what was written after ``step``; nothing is then logged twice."""
-        for path in (self.metrics, self.rollouts):
+        for path in (self.metrics, self.rollouts) if distributed.is_main() else ():
             checkpoint.truncate_jsonl(path, step)
 
     @staticmethod
     def _append(path: Path, lines: Sequence[str]) -> None:
+        if not distributed.is_main():
+            return
         try:
             # A lone surrogate from a user's data must not end the run.
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from selfreward import checkpoint
+from selfreward import checkpoint, distributed
 from selfreward.config import TrainConfig, write_config
 from selfreward.data import PromptStream
 from selfreward.errors import CheckpointError, RecipeError
@@ -120,8 +120,10 @@ class Trainer:
         config = self.config
         after: dict[str, Any] = {}
         if not self.begun:
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_config(config, self.out / "config.yaml")
+            distributed.barrier()  # everybody has looked whether the folder is free
+            if distributed.is_main():
+                self.out.mkdir(parents=True, exist_ok=True)
+                write_config(config, self.out / "config.yaml")
             self.before = before if before is not None else self.evaluator(self.policy)
             self._note_best(0, self.before)
             record: Record = {"step": 0, **self._measured(self.before), **self.sentinel.look(self.policy, 0)}
@@ -144,6 +146,7 @@ class Trainer:
                     record |= self._measured(after)
                 self.log.record(record)
                 self.on_step(record)
+                self._stop = distributed.any_of(self._stop)
                 if self._due(config.checkpoint_every) or self.done or self._stop:
                     self._save()
                 if self._stop and not self.done:
@@ -184,6 +187,7 @@ class Trainer:
         collected = time.perf_counter()
         if not isinstance(experience, Experience):
             raise RecipeError(f"Recipe {self.recipe.name!r} returned {type(experience).__name__}, not an Experience.")
+        distributed.agree(f"the experience of step {step}", _digest(experience))
         generator = torch.Generator().manual_seed(stream_seed(config.seed, "minibatches", step))
         learned = self.learner.learn(experience, self.objective, generator, self.reference)
         finished = time.perf_counter()
@@ -270,7 +274,8 @@ class Trainer:
             "mechanism": self.mechanism,
             "wall": self.wall,
         }
-        checkpoint.save_checkpoint(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
+        if distributed.is_main():
+            checkpoint.save_checkpoint(self.out / "checkpoints", self.step, state, self.config.keep_checkpoints)
 
     def resume(self) -> list[str]:
         """Load the newest whole checkpoint of the run folder; returns notes on what was passed over.
@@ -305,7 +310,8 @@ class Trainer:
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
         if not after:  # resumed at the very end
             after = self.evaluator(self.policy)
-        self.policy.save(self.out / "model")
+        if distributed.is_main():
+            self.policy.save(self.out / "model")
         summary = {
             "recipe": self.recipe.name,
             "system_id": self.recipe.system_id,
@@ -329,7 +335,9 @@ class Trainer:
             "alarms": self.sentinel.raised,
             "sentinel": self.sentinel.ended | {"best_step": self.sentinel.best.get("step")},
         }
-        checkpoint.write_text(self.out / "summary.json", json.dumps(summary, indent=1))
+        if distributed.is_main():
+            checkpoint.write_text(self.out / "summary.json", json.dumps(summary, indent=1))
+        distributed.barrier()
         return summary
 
 
@@ -378,6 +386,14 @@ class _graceful:  # noqa: N801
     def __exit__(self, *_: object) -> None:
         for number, handler in self.kept.items():
             signal.signal(number, handler)
+
+
+def _digest(experience: Experience) -> tuple[object, ...]:
+    """What processes that learn together must have in common, in a few numbers."""
+    rows = experience.rows
+    tokens = sum(int(r.tokens.sum()) for r in rows)
+    advantage = sum(float(r.advantage.sum()) for r in rows)
+    return len(rows), len(experience.pairs), tokens, round(advantage, 4)
 
 
 def _flat(prefix: str, metrics: dict[str, Any]) -> dict[str, Any]:

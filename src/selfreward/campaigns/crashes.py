@@ -36,8 +36,12 @@ CASES: dict[str, Case] = {
 LONGEST_S = 300.0
 
 
+def say_now(text: str) -> None:
+    print(text, flush=True)
+
+
 def run(
-    out: Path, kills: int, seed: int = 0, cases: dict[str, Case] | None = None, say: Callable[[str], None] = print
+    out: Path, kills: int, seed: int = 0, cases: dict[str, Case] | None = None, say: Callable[[str], None] = say_now
 ) -> dict[str, Any]:
     """At least ``kills`` kills, spread over the cases. Returns the content of ``evidence/crashes.json``."""
     draw = random.Random(seed)
@@ -53,6 +57,7 @@ def run(
             raise RuntimeError(f"{name} does not run at all: {(out / 'log').read_text()}")
         lasted[name] = time.monotonic() - begun
         whole[name] = trace(out / f"{name}-whole")
+        say(f"{name}: {lasted[name]:.1f} s when nobody disturbs it")
     table = {name: {"runs": 0, "kills": 0, "inside_writing": 0, "bit_equal": 0} for name in cases}
     differing: list[str] = []
     while sum(row["kills"] for row in table.values()) < kills:

@@ -186,7 +186,7 @@ def serve(port_file: Path, seed: str, share: float, lasting: float, counts: Path
         def do_POST(self) -> None:
             text = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][0]["content"]
             attempts[text] = attempts.get(text, 0) + 1
-            score = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 101
+            score = int(hashlib.sha256(text.encode()).hexdigest(), 16) % 10  # within any judge's scale
             good = json.dumps({"choices": [{"message": {"content": f"Score: {score}"}}]})
             draw = random.Random(f"{seed}/{text}/{attempts[text]}")
             forever = random.Random(f"{seed}/{text}").random() < lasting

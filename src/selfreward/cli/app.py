@@ -53,9 +53,11 @@ def train(
     set_: Set = None,
 ) -> None:
     """Train a model by a self-made reward; ends with a before/after table and report.html."""
+    from selfreward import distributed
     from selfreward.cli.show import RunProgress, print_summary
     from selfreward.config import make_config, read_config
 
+    distributed.start()
     given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps, "seed": seed}
     given = {k: v for k, v in given.items() if v is not None}
     settings = list(set_ or [])
@@ -88,7 +90,9 @@ def train(
     except KeyboardInterrupt:
         print(f"stopped after step {trainer.step}; go on with: selfreward train --resume {trainer.out}")
         raise typer.Exit(130) from None
-    print_summary(summary, trainer.out)
+    if distributed.is_main():
+        print_summary(summary, trainer.out)
+    distributed.stop()
 
 
 app.command()(audit)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from selfreward import distributed
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
@@ -104,7 +105,8 @@ class OwnReward(Recipe):
         prompt, n = group.prompt, len(group)
         asked: Any = [dict(m) for m in prompt.messages] if prompt.messages is not None else prompt.text
         given = {name: prompt.answer if name == "answer" else prompt.fields.get(name) for name in self.names}
-        return self._process([asked] * n, group.completions, {k: [v] * n for k, v in given.items()})
+        process, columns = self._process, {k: [v] * n for k, v in given.items()}
+        return distributed.once(lambda: process([asked] * n, group.completions, columns))
 
     def _rewarded(self, group: Group, values: Sequence[float | None]) -> Group | None:
         """The group with rewards; None where no completion has a value."""

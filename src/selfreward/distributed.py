@@ -1,0 +1,169 @@
+"""Several processes, one run.
+
+    torchrun --nproc-per-node 4 -m selfreward train vote --model MODEL --data prompts.jsonl
+
+Every process runs the same recipe on the same whole groups. What costs time is divided inside the policy's
+verbs and the learner: each process samples and scores its share of the prompts and sequences, takes the
+gradient of its share of the rows, and the pieces are put together again before anybody looks at them. So a
+signal always sees a whole group, on any number of processes, and a recipe need not know how many there are.
+With one process every function here is the identity.
+
+A function of the outside world (a user's reward, a server) is asked by the first process only, see :func:`once`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from selfreward.errors import ConfigError, TrainingError, UserError
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the other processes that torchrun started; nothing without torchrun or where that has happened.
+
+    Output of all processes but the first goes nowhere; errors are still written.
+
+    Raises:
+        ConfigError: if torchrun's environment is incomplete.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise ConfigError(f"WORLD_SIZE is set but {', '.join(missing)} is not; start several processes with torchrun.")
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        dist.init_process_group("gloo")
+    if not is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all."""
+    if size() > 1:
+        dist.barrier()
+
+
+def share(n: int) -> list[int]:
+    """The indices, out of ``n``, that are this process's work: every ``size()``-th."""
+    return list(range(rank(), n, size()))
+
+
+def spread(n: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
+    """Results ``[n]`` of ``work`` on all indices, each computed by one process and known to all.
+
+    Args:
+        work: takes indices and returns one result for each, in their order.
+    """
+    mine = share(n)
+    done = list(work(mine)) if mine else []
+    if len(done) != len(mine):
+        raise ValueError(f"{len(mine)} items gave {len(done)} results")
+    if size() == 1:
+        return done
+    pieces: list[Any] = [None] * size()
+    dist.all_gather_object(pieces, done)
+    result: list[Any] = [None] * n
+    for r, piece in enumerate(pieces):
+        result[r :: size()] = piece
+    return result
+
+
+def once(work: Callable[[], T]) -> T:
+    """What ``work`` gives, or raises, in the first process, in all of them."""
+    if size() == 1:
+        return work()
+    box: list[Any] = [None, None]
+    if is_main():
+        try:
+            box[0] = work()
+        except UserError as error:
+            box[1] = error
+    dist.broadcast_object_list(box)
+    if box[1] is not None:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]
+
+
+def any_of(flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    if size() == 1:
+        return flag
+    flags: list[Any] = [None] * size()
+    dist.all_gather_object(flags, flag)
+    return any(flags)
+
+
+def agree(what: str, value: object) -> None:
+    """Check that all processes have the same value.
+
+    Raises:
+        TrainingError: if they do not; a recipe that draws its own random numbers is the usual cause.
+    """
+    if size() == 1:
+        return
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    if any(v != values[0] for v in values):
+        raise TrainingError(
+            f"The processes disagree on {what}. A recipe must compute the same in each of them: random numbers from "
+            "run.generator(...), and what lies outside through selfreward.distributed.once."
+        )
+
+
+def sum_metrics(metrics: dict[str, float], largest: Sequence[str] = ()) -> dict[str, float]:
+    """Numbers summed over the processes by name; those in ``largest`` take the largest instead."""
+    if size() == 1:
+        return metrics
+    pieces: list[Any] = [None] * size()
+    dist.all_gather_object(pieces, metrics)
+    names = dict.fromkeys(name for piece in pieces for name in piece)
+    found = {name: [piece[name] for piece in pieces if name in piece] for name in names}
+    return {name: max(values) if name in largest else sum(values) for name, values in found.items()}
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Add up the gradients of all processes, in one message per device and type."""
+    if size() == 1:
+        return
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            kinds.setdefault((parameter.device, parameter.grad.dtype), []).append(parameter.grad)
+    for grads in kinds.values():
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(piece.view_as(grad))

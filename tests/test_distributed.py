@@ -1,0 +1,100 @@
+"""Two processes do what one does, and whole groups are seen by every signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from selfreward import distributed
+from selfreward.errors import ConfigError
+
+SMALL = ["--set", "prompts_per_step=5", "--set", "eval_prompts=6", "--set", "log_groups=-1", "--set", "eval_samples=2"]
+
+
+def train(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *launcher, "-m", "selfreward", "train", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+
+
+def records(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_runs(one: Path, two: Path) -> None:
+    """Equal samples and rewards, and equal updates up to the order of a sum.
+
+    What is sampled after an update (probes, evaluation) may differ where rounding flips a token.
+    """
+    assert (one / "rollouts.jsonl").read_text() == (two / "rollouts.jsonl").read_text()
+    for a, b in zip(records(one), records(two), strict=True):
+        assert a.keys() == b.keys()
+        sampled_after = {k for k in a if k.startswith(("time/", "probe/", "eval/", "tokens/"))} | {"alarms", "truth"}
+        for name in a.keys() - sampled_after:
+            assert a[name] == pytest.approx(b[name], rel=1e-3, abs=1e-4), name
+    first, second = (load_file(str(p / "model" / "model.safetensors")) for p in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("vote", ["--set", "kl=0.1", "--set", "minibatches=2"]),
+        ("scpo", []),  # pairs, whose rows must share a forward
+    ],
+)
+def test_two_processes_do_what_one_does(recipe, options, tmp_path):
+    common = [recipe, "--steps", "1", "--set", "group_size=5", *SMALL, *options]
+    for n in (1, 2):
+        done = train(n, *common, "--out", str(tmp_path / str(n)))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("step 1/1") == 1  # one process speaks
+    same_runs(tmp_path / "1", tmp_path / "2")
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_a_reward_is_asked_once(tmp_path):
+    reward = tmp_path / "mine.py"
+    reward.write_text(
+        "from pathlib import Path\n"
+        "def count(prompts, completions):\n"
+        "    with Path(__file__).with_suffix('.calls').open('a') as file:\n"
+        "        file.write('x')\n"
+        "    return [float(len(c)) for c in completions]\n"
+    )
+    common = ["reward", "--set", f"function={reward}", "--set", "group_size=3", "--set", "checkpoint_every=1", *SMALL]
+    done = train(2, *common, "--steps", "1", "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert reward.with_suffix(".calls").read_text() == "x" * 5
+    done = train(1, "--resume", str(tmp_path / "two"), "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert train(1, *common, "--steps", "2", "--out", str(tmp_path / "one")).returncode == 0
+    same_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_an_error_of_the_users_ends_all_processes(tmp_path):
+    done = train(2, "vote", "--set", "grop_size=3", "--out", str(tmp_path / "x"))
+    assert done.returncode != 0 and "Did you mean 'group_size'?" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_one_process_is_the_identity(monkeypatch):
+    assert distributed.spread(3, lambda mine: [i * i for i in mine]) == [0, 1, 4]
+    assert distributed.spread(0, lambda mine: pytest.fail("no work")) == []
+    with pytest.raises(ValueError, match="2 items gave 1 results"):
+        distributed.spread(2, lambda mine: [1])
+    assert distributed.once(lambda: 5) == 5 and distributed.any_of(True) and distributed.is_main()
+    assert distributed.sum_metrics({"a": 1.0}) == {"a": 1.0}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="torchrun"):
+        distributed.start()

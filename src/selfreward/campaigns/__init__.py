@@ -45,6 +45,20 @@ class Case:
         return {**SMALL, **self.settings, "recipe": self.recipe, "options": options, "out": str(out)}
 
 
+def warm_up() -> None:
+    """Import in this process what every fork of it will need."""
+    import torch
+
+    from selfreward import launch, proofs, recipes, trainer  # noqa: F401
+    from selfreward.models import load_policy
+    from selfreward.types import Prompt
+
+    torch.set_num_threads(1)
+    load_policy("embedded:chain", device="cpu").sample([Prompt("warm-up", text="1")])
+    for name in recipes.RECIPES:
+        recipes.recipe_class(name)
+
+
 def go(values: Mapping[str, Any]) -> None:
     """Begin the run, or continue it if its folder holds one."""
     from selfreward.config import make_config

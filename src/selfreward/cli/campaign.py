@@ -29,11 +29,9 @@ def campaign(
         raise ConfigError(f"There is no campaign {name!r}.{nearest(name, CAMPAIGNS)}")
     if not hasattr(os, "fork"):
         raise ConfigError("Campaigns fork their runs, which this system cannot do.")
-    import torch
+    from selfreward.campaigns import warm_up, write_evidence
 
-    from selfreward.campaigns import write_evidence
-
-    torch.set_num_threads(1)
+    warm_up()
     module = importlib.import_module(f"selfreward.campaigns.{name}")
     result = module.run(out / name, size, seed)
     path = evidence or Path("evidence") / f"{name}.json"

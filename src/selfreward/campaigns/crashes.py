@@ -34,6 +34,7 @@ CASES: dict[str, Case] = {
     "ssr-zero": Case("ssr-zero", {"model": "embedded:trans", "max_new_tokens": 16}, {}),
 }
 LONGEST_S = 300.0
+PER_RUN = 5  # kills after which a run is left alone, so that all recipes have their share
 
 
 def say_now(text: str) -> None:
@@ -90,9 +91,10 @@ def run(
 def _until_done(
     name: str, case: Case, folder: Path, lasted: float, draw: random.Random, row: dict[str, int], log: Path
 ) -> None:
-    """Kill and resume until the run ends by itself."""
-    while True:
-        inside = draw.random() < 0.5
+    """Kill and resume up to :data:`PER_RUN` times, and let the run end by itself."""
+    for attempt in range(PER_RUN + 1):
+        alone = attempt == PER_RUN
+        inside = not alone and draw.random() < 0.5
         point = draw.randrange(1, 60) if inside else 0
 
         def work(point: int = point) -> None:
@@ -101,11 +103,13 @@ def _until_done(
             go(case.config(folder))
 
         pid = child(work, log)
-        code = ended(pid, LONGEST_S if inside else draw.uniform(0.05, 0.6 * lasted))
+        code = ended(pid, LONGEST_S if inside or alone else draw.uniform(0.05, 0.9 * lasted))
         if code == 0:
             return
         if code is None:
             kill(pid)
+            if alone:
+                raise RuntimeError(f"{name} hangs after a resume")
         elif code != -signal.SIGKILL:
             raise RuntimeError(f"{name} failed by itself after a resume: {log.read_text()}")
         row["kills"] += 1

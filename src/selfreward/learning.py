@@ -130,7 +130,6 @@ class Learner:
         anchors: list[Tensor] | None,
     ) -> Metrics:
         metrics = self.accumulate(rows, pairs, chosen, objective, anchors)
-        self.trained_tokens += int(metrics.pop("trained_tokens", 0))
         lr = self.schedule(self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -178,6 +177,7 @@ class Learner:
             self._backward(picked, inside, mine, at, objective, weights, anchors, chosen, metrics)
         metrics = distributed.sum_metrics(metrics, largest=("ratio_gap",))
         distributed.sum_gradients(self.policy.parameters())
+        self.trained_tokens += int(metrics.pop("trained_tokens", 0))
         if "log_ratio" in metrics:  # a sum until here
             metrics["log_ratio"] /= max(1.0, sum(float((picked[k].mask != 0).sum()) for k in live))
         return metrics

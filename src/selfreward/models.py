@@ -72,9 +72,40 @@ def load_policy(
     policy = Policy(model, tokenizer, chat=chat)
     if gradient_checkpointing:
         model.train()  # transformers recomputes activations in training mode only; dropout is off anyway
-    if not policy.end_tokens:
-        raise ModelError(f"{spec}: neither the tokenizer nor the generation config names an end-of-sequence token.")
+    _try(policy, spec)
     return policy
+
+
+def _try(policy: Policy, spec: str) -> None:
+    """One token through tokenizer and model: what loads may still not run.
+
+    Raises:
+        ModelError: saying what is wrong.
+    """
+    import torch
+
+    from selfreward.scoring import causal_model
+
+    try:
+        ends = policy.end_tokens
+        tokens = policy.encode_text("1")[:8] or ends
+        size = policy.model.get_input_embeddings().num_embeddings
+        outside = [t for t in [*tokens, *ends] if not 0 <= t < size]
+        if not outside and ends:
+            with torch.inference_mode():
+                causal_model(policy.model)(input_ids=torch.tensor([tokens], device=policy.device))
+    except UserError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines() or [""]
+        raise ModelError(f"{spec} loads but does not run: {type(error).__name__}: {first[0][:300]}") from error
+    if not ends:
+        raise ModelError(f"{spec}: neither the tokenizer nor the generation config names an end-of-sequence token.")
+    if outside:
+        raise ModelError(
+            f"{spec}: the tokenizer gives id {outside[0]}, but the model has {size} embeddings; they do not belong "
+            "together."
+        )
 
 
 def pick_device(device: str) -> Any:

@@ -23,13 +23,15 @@ else
 INSTALL_TORCH = $(PIP) "$(TORCH)"
 endif
 
-.PHONY: demo test lint install family clean help
+.PHONY: demo test lint install family bench campaigns clean help
 
 help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
 	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
+	@echo "make bench   speed beside trl (about half an hour)"
+	@echo "make campaigns  kill and break runs by the hundred (about an hour and a half)"
 	@echo "make clean   remove the environment, runs and caches"
 
 demo: install
@@ -55,6 +57,17 @@ family: install
 		$(BIN)/selfreward figure $(FAMILY_BASES:%=runs/family/%) --out $$out \
 			--title "CHAIN: errors scatter" --title "VIEW-TRAP: errors agree"; \
 	done
+
+# Beside trl, on one thread each: leave the machine alone meanwhile.
+bench: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/speed.py
+
+# Attacks on the trainer itself, with their evidence; about an hour and a half, most of it the soak.
+campaigns: install
+	$(BIN)/selfreward campaign crashes --size 300
+	$(BIN)/selfreward campaign faults --size 70
+	$(BIN)/selfreward campaign inputs --size 3000
+	$(BIN)/selfreward campaign soak --size 60
 
 # One torch thread per process: threads of parallel processes on the same cores wait for each other.
 test: lint

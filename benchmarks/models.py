@@ -1,0 +1,81 @@
+"""Models for the benchmark: Llama configurations with a character tokenizer, at random or taught to add."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+
+SIZES = {"0.2": (64, 4), "0.8": (128, 4), "3": (256, 4), "10": (384, 6)}
+CHARACTERS = "0123456789+-*/=?:.,'\"()[] abcdefghijklmnopqrstuvwxyzQ"
+
+
+def tokenizer(extra: int = 0):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<end>", "<unk>", *dict.fromkeys(CHARACTERS), *(f"<{i}>" for i in range(extra))]
+    inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    from tokenizers import decoders
+
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<end>", unk_token="<unk>")
+
+
+def make(folder: Path, size: str, start: str, vocabulary: int = 0, positions: int = 1024) -> Path:
+    """A model folder, made once."""
+    if (folder / "config.json").exists():
+        return folder
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    hidden, layers = SIZES[size]
+    tok = tokenizer(max(0, vocabulary - 60))
+    config = LlamaConfig(
+        vocab_size=len(tok),
+        hidden_size=hidden,
+        intermediate_size=8 * hidden // 3 // 8 * 8,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 32,
+        num_key_value_heads=hidden // 32,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tok.eos_token_id,
+        pad_token_id=tok.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    if start == "warm":
+        teach(model, tok)
+    model.save_pretrained(folder)
+    tok.save_pretrained(folder)
+    return folder
+
+
+def question(rng: random.Random, length: int = 0) -> tuple[str, int]:
+    """An addition, after filler where a long prompt is wanted."""
+    a, b = rng.randrange(100), rng.randrange(100)
+    text = f"{a}+{b}="
+    filler = "".join(rng.choices("abcdefghij ", k=max(0, length - len(text))))
+    return filler + text, a + b
+
+
+def teach(model, tok, updates: int = 600, batch: int = 64) -> None:
+    """Additions with working of random length before the answer, so that lengths vary."""
+    rng = random.Random(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(updates):
+        rows = []
+        for _ in range(batch):
+            text, total = question(rng)
+            rows.append(tok(text + "." * rng.choice((0, 2, 4, 8, 16)) + str(total))["input_ids"] + [tok.eos_token_id])
+        width = max(map(len, rows))
+        ids = torch.tensor([r + [tok.pad_token_id] * (width - len(r)) for r in rows])
+        mask = torch.tensor([[1] * len(r) + [0] * (width - len(r)) for r in rows])
+        labels = ids.masked_fill(mask == 0, -100)
+        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()

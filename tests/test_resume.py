@@ -74,5 +74,5 @@ def test_a_resumed_run_is_bit_equal(recipe, tmp_path):
 
 
 def test_hardly_a_recipe_is_left_out():
-    """What no proof runs: an alias, rewards of users by name or file, and animals of the collapse zoo; none has a state."""
+    """What no proof runs: an alias, rewards by name or file, animals of the collapse zoo; none has a state."""
     assert set(RECIPES) - set(CASES) <= {"self-certainty", "signal", "reward", "easy-proposer", "flawed"}

@@ -89,7 +89,7 @@ def _try(policy: Policy, spec: str) -> None:
     try:
         ends = policy.end_tokens
         tokens = policy.encode_text("1")[:8] or ends
-        size = policy.model.get_input_embeddings().num_embeddings
+        size = int(policy.model.get_input_embeddings().weight.shape[0])
         outside = [t for t in [*tokens, *ends] if not 0 <= t < size]
         if not outside and ends:
             with torch.inference_mode():

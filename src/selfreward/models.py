@@ -89,7 +89,7 @@ def _try(policy: Policy, spec: str) -> None:
     try:
         ends = policy.end_tokens
         tokens = policy.encode_text("1")[:8] or ends
-        size = int(policy.model.get_input_embeddings().weight.shape[0])
+        size = len(next(policy.model.get_input_embeddings().parameters()))
         outside = [t for t in [*tokens, *ends] if not 0 <= t < size]
         if not outside and ends:
             with torch.inference_mode():

@@ -103,17 +103,19 @@ def test_outcomes(policy):
 
 
 def test_the_snapshot_is_of_the_past(policy):
+    def kept():
+        return {k: v.clone() for k, v in recipe.state_dict()["past"]["weights"]["opponent"].items()}
+
     recipe = load_recipe("spiral", {"opponent": "snapshot", "refresh": 10})
-    collect(policy, recipe=recipe)
-    kept = {k: v.clone() for k, v in recipe.state_dict()["snapshot"].items()}
     weights = {k: v.clone() for k, v in policy.state_dict().items()}
     changed = {k: v + 0.01 for k, v in weights.items()}
+    collect(policy, recipe=recipe)
     policy.load_state_dict(changed)
     collect(policy, step=2, recipe=recipe)
-    assert all(torch.equal(v, kept[k]) for k, v in recipe.state_dict()["snapshot"].items())
-    assert all(torch.equal(v, changed[k]) for k, v in policy.state_dict().items())
+    assert all(torch.equal(v, weights[k]) for k, v in kept().items())
     collect(policy, step=11, recipe=recipe)
-    assert all(torch.equal(v, changed[k]) for k, v in recipe.state_dict()["snapshot"].items())
+    assert all(torch.equal(v, changed[k]) for k, v in kept().items())
+    assert all(torch.equal(v, changed[k]) for k, v in policy.state_dict().items())
     policy.load_state_dict(weights)
 
 

@@ -24,6 +24,7 @@ from selfreward.games.base import ROLES, Illegal
 from selfreward.games.measure import match_statistics
 from selfreward.games.play import Match, Player, PolicyPlayer, ScriptedPlayer, optimal, play, table, uniform
 from selfreward.games.scripts import script
+from selfreward.lineage import Lineage
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
@@ -61,7 +62,7 @@ class Spiral(Recipe):
     outcome: Literal["payoff", "sign", "random"] = "payoff"
     illegal: Illegal = "loss"
     _means: EmaBaseline = field(init=False, repr=False, compare=False)
-    _snapshot: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _past: Lineage = field(init=False, repr=False, compare=False, default_factory=Lineage)
 
     def __post_init__(self) -> None:
         self._means = EmaBaseline(self.decay, corrected=False)
@@ -83,12 +84,17 @@ class Spiral(Recipe):
 
     def tables(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Match]:
         """One match per game of every initial state; against another opponent one from either side."""
+        if self.opponent == "snapshot" and ("opponent" not in self._past or (run.step - 1) % self.refresh == 0):
+            self._past.keep("opponent", policy)
         me = PolicyPlayer(policy, run.sampling)
         opponents: dict[str, Player] = {}
         found = []
         for prompt in prompts:
             tells, seed = script(prompt.fields["game"]), int(prompt.fields["seed"])
-            there = opponents.setdefault(tells.game.name, self._opponent(policy, tells.game.name, me, run))
+            game = tells.game.name
+            if game not in opponents:
+                opponents[game] = self._opponent(policy, game, me, run)
+            there = opponents[game]
             pairs = [(me, me)] if there is me else [(me, there), (there, me)]
             for g in range(self.group_size):
                 for side, pair in enumerate(pairs):
@@ -103,19 +109,11 @@ class Spiral(Recipe):
         if self.opponent == "self":
             return me
         if self.opponent == "snapshot":
-            return PolicyPlayer(self._frozen(policy, run.step), run.sampling, learns=False, role="opponent")
+            past = self._past.get("opponent", policy)
+            past.seed(run.seed, "opponent", run.step)  # its draws are its own, and those of the step
+            return PolicyPlayer(past, run.sampling, learns=False, role="opponent")
         seed = int(run.generator("opponent").initial_seed())
         return ScriptedPlayer(uniform if self.opponent == "random" else optimal(game), seed)
-
-    def _frozen(self, policy: Policy, step: int) -> Policy:
-        """The policy as it was at the last refresh."""
-        now = {k: v.clone() for k, v in policy.state_dict().items()}
-        if not self._snapshot or (step - 1) % self.refresh == 0:
-            self._snapshot = now
-        policy.load_state_dict(self._snapshot)
-        frozen = policy.snapshot()
-        policy.load_state_dict(now)
-        return frozen
 
     def _outcome(self, value: float, run: RunContext, key: str, role: int) -> float:
         if self.outcome == "random":
@@ -134,8 +132,8 @@ class Spiral(Recipe):
         return [float(a) for a in self._means.one_by_one(keys, rewards)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"means": self._means.state_dict(), "snapshot": dict(self._snapshot)}
+        return {"means": self._means.state_dict(), "past": self._past.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._means.load_state_dict(state["means"])
-        self._snapshot = dict(state["snapshot"])
+        self._past.load_state_dict(state["past"])

@@ -10,7 +10,6 @@ import torch
 from selfreward.config import make_config
 from selfreward.launch import build, resume
 from selfreward.recipes import load_recipe
-from selfreward.types import Group, Prompt, Trajectory
 
 
 def run(folder, steps=3, **options):
@@ -57,18 +56,6 @@ def test_solved_prompts_get_the_fewest_at_their_next_visit(tmp_path):
     open_ones = [p for p, r in rates.items() if 0 < r < 1]
     assert solved and open_ones
     assert max(second[p] for p in solved) < min(second[p] for p in open_ones)
-
-
-def test_a_solved_prompt_stays_solved_at_two_rollouts():
-    recipe = load_recipe("knapsack-rl")
-    estimates = []
-    for n in (8, 2, 2):
-        prompt = Prompt("easy", "1+1=")
-        group = Group("easy", prompt, [Trajectory(prompt, []) for _ in range(n)])
-        group.reward_with([1.0] * n)
-        recipe.past.update("easy", rate=recipe._rate_after(group))
-        estimates.append(recipe.past.get("easy", "rate"))
-    assert estimates == pytest.approx([0.9, 0.95, 0.975])
 
 
 def test_every_prompt_has_the_same_weight(tmp_path):

@@ -81,6 +81,3 @@ def test_smoothed_rate():
     assert smoothed_rate(0, 8) == pytest.approx(0.1)
     assert smoothed_rate(8, 8) == pytest.approx(0.9)
     assert smoothed_rate(0, 0) == 0.5
-    # (2 + 2 * .9) / 4 and (0 + 2 * .1) / 15.
-    assert smoothed_rate(2, 2, expected=0.9) == pytest.approx(0.95)
-    assert smoothed_rate(0, 13, expected=0.1) == pytest.approx(0.2 / 15)

@@ -139,12 +139,11 @@ class RunningStats:
         }
 
 
-def smoothed_rate(successes: float, trials: float, prior: float = 1.0, expected: float = 0.5) -> float:
-    """``(s + 2 prior expected) / (n + 2 prior)``: a pass rate that few trials cannot push to 0 or 1 (Laplace).
+def smoothed_rate(successes: float, trials: float, prior: float = 1.0) -> float:
+    """``(s + prior) / (n + 2 prior)``: a pass rate that few trials cannot push to 0 or 1 (Laplace).
 
-    Example: 0 of 8 is .1, 8 of 8 is .9, and nothing at all is .5. With the last estimate as what is expected, few
-    trials do not forget it either: 2 of 2 is .75 by itself, and .95 where .9 was expected.
+    Example: 0 of 8 is .1, 8 of 8 is .9, and nothing at all is .5.
     """
     assert 0 <= successes <= trials, f"{successes} successes in {trials} trials"
     assert prior > 0, f"the prior must be positive, got {prior}"
-    return (successes + 2 * prior * expected) / (trials + 2 * prior)
+    return (successes + prior) / (trials + 2 * prior)

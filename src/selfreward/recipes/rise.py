@@ -120,7 +120,8 @@ class RISE(Recipe):
         return self._critic
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._critic is None else {"critic": self._critic.state_dict()}
+        state = self._saved if self._critic is None else self._critic.state_dict()
+        return {} if state is None else {"critic": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._saved = state.get("critic")

@@ -26,6 +26,7 @@ from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.recontext import recontext, rescored, sibling_success
+from selfreward.sampling import stream_seed
 from selfreward.signals.rubric import strip_thinking
 from selfreward.signals.rules import gold
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
@@ -156,7 +157,9 @@ class SDPO(Recipe):
 
     def imitated(self, teacher: Policy, told: Sequence[tuple[Trajectory, Prompt]], run: RunContext) -> list[Row]:
         """Likelihood of what the teacher writes in its context, after the question alone."""
-        drawn = teacher.sample([c for _, c in told], 1, run.sampling, role="teacher", seed=run.seed * 10_007 + run.step)
+        drawn = teacher.sample(
+            [c for _, c in told], 1, run.sampling, role="teacher", seed=stream_seed(run.seed, run.step, "imitate")
+        )
         rows = []
         for (trajectory, _), group in zip(told, drawn, strict=True):
             segments = [trajectory.segments[0], group.trajectories[0].last]

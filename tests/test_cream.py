@@ -21,6 +21,8 @@ def test_trust_by_hand():
     assert load_recipe("cream", {}).trust([None]) == [0.5]
     with pytest.raises(ConfigError, match="confidence in a label"):
         load_recipe("cream", {"fixed": 0.3})
+    with pytest.raises(ConfigError, match="no implicit reward"):
+        load_recipe("cream", {"warm_up": 0})
 
 
 def test_rounds_and_a_resumed_run(tmp_path):

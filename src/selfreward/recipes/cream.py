@@ -71,6 +71,10 @@ class CREAM(Recipe):
     def __post_init__(self) -> None:
         if not 0.5 < self.fixed <= 1:
             raise ConfigError(f"cream: fixed={self.fixed} is a confidence in a label; it must be in (0.5, 1].")
+        if self.warm_up < 1:
+            raise ConfigError(
+                f"cream: warm_up={self.warm_up}, but without supervised steps the model has no implicit reward yet."
+            )
 
     def needs(self) -> Labels:
         return "outcome" if self.scores == "gold" else "seed"

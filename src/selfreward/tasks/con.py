@@ -6,9 +6,9 @@ that it meets, 0 to 5. A malformed string meets none. Checking is local while wr
 real gap between judging and writing.
 
 The corpus was designed. A writer is *careful* in three of ten texts (it meets all constraints but for slips) and
-otherwise *careless*: it writes a filler letter over and over, whatever was asked. Careless writing is the base's
-likeliest string, so that its greedy completions are bad and its samples half good: what training can do is to move the
-share of careful writing.
+otherwise *careless*: it writes a filler letter over and over, whatever was asked. Careful strings begin alike and
+careless ones do not, so the base's greedy completions are mostly right (.95 of the constraints) while its samples are
+half good (.54): what training can do is to move the share of careful writing, and the rest of the greedy faults.
 
 A tiny model follows no free-form rubric, so the formats of judging and rewriting are in its text (an honest substitute
 for instruction following), about other prompts than those of training and test. ``? PROMPT | STRING =`` is answered by
@@ -121,9 +121,9 @@ def careful(question: str, rng: random.Random) -> str:
 
 
 def careless(rng: random.Random) -> str:
-    """A filler letter over and over, seven times in ten an a, and other letters in between."""
-    filler = "a" if rng.random() < 0.7 else rng.choice(LETTERS)
-    return " ".join(filler if rng.random() < 0.8 else rng.choice(LETTERS) for _ in range(LENGTH))
+    """A filler letter over and over, an a above all, and other letters in between."""
+    filler = rng.choices(LETTERS, weights=(40, 20, 12, 8, 6, 5, 5, 4))[0]
+    return " ".join(filler if rng.random() < 0.65 else rng.choice(LETTERS) for _ in range(LENGTH))
 
 
 def repaired(question: str, text: str, rng: random.Random) -> str:

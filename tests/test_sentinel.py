@@ -382,3 +382,17 @@ def test_a_reward_for_short_answers_is_called_in_the_first_steps(tmp_path, actio
 
 def all_records(folder):
     return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_committed_verdicts_follow_from_the_kept_records():
+    from pathlib import Path
+
+    from selfreward.sentinel.verdicts import evidence, read_records, records_of
+
+    path = Path(__file__).parent.parent / "evidence" / "sentinel.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    again = json.loads(json.dumps(evidence(read_records(records_of(path)), kept["species"])))
+    assert {k: kept[k] for k in again} == again
+    unseen = kept["unseen"]
+    assert unseen["called_before_3_points"] <= unseen["collapsing_runs"] and unseen["healthy_runs"] > 0
+    assert all(v["name"].rpartition("/")[2] in "135" for v in kept["verdicts"]["unseen"])

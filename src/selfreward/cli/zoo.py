@@ -21,6 +21,7 @@ def zoo(
     replay: Annotated[bool, typer.Option("--replay", help="Judge the kept records again; trains nothing.")] = False,
     figure: Annotated[Path | None, typer.Option("--figure", help="Draw some runs: FILE.svg, .png or .pdf.")] = None,
     show: Annotated[str, typer.Option("--show", help="With --figure: runs, as NAME/SEED,NAME/SEED.")] = "",
+    note: Annotated[str, typer.Option("--note", help="Recorded in the evidence.")] = "",
     jobs: Annotated[int, typer.Option("--jobs", help="Runs at once.", min=1)] = 1,
 ) -> None:
     """Runs that collapse in different ways and healthy ones that look alarming; was the sentinel right?"""
@@ -38,7 +39,7 @@ def zoo(
             with CompareProgress() as progress:
                 run("choice" if part == "choice" else "unseen", seeds, out, jobs, progress, only)
         runs = verdicts.finished(out)
-        found = verdicts.write_evidence(runs, {s.name: s.expects for s in SPECIES}, evidence)
+        found = verdicts.write_evidence(runs, {s.name: s.expects for s in SPECIES}, evidence, note)
     judged = verdicts.judge_all(runs)
     for name in verdicts.PARTS:
         table = Table("species", "called in time", "false alarms", "unclear, called", "first severe alarm", title=name)

@@ -239,12 +239,16 @@ def evidence(runs: Sequence[Run], species: Mapping[str, str]) -> dict[str, Any]:
         "thresholds": asdict(Thresholds()),
         "species": dict(species),
         "verdicts": {part: [asdict(v) for v in verdicts] for part, verdicts in found.items()},
-        "command": "selfreward zoo --part choice --seeds 2 && selfreward zoo --part unseen --seeds 3",
+        "command": "selfreward zoo --part choice --seeds 1 && selfreward zoo --part unseen --seeds 3",
     }
 
 
-def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | Path) -> dict[str, Any]:
-    """Write the evidence, and beside it the records that it follows from."""
+def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | Path, note: str = "") -> dict[str, Any]:
+    """Write the evidence, and beside it the records that it follows from.
+
+    Args:
+        note: what a reader must know of how these runs were taken.
+    """
     target = Path(path)
     records = keep_records(runs, records_of(target))
     from selfreward.sentinel.choosing import leave_one_species_out
@@ -254,6 +258,7 @@ def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | 
     result = evidence(kept, species)
     result |= {
         "leave_one_species_out": leave_one_species_out([r for r in kept if r.part == "choice"]),
+        "note": note,
         "records": records.name,
         "machine": machine(),
     }

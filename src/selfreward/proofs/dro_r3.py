@@ -7,9 +7,10 @@ group's mean, so that its run would be the same one (a test says so). Overlap of
 is measured in the gate only: it orders traces worse than chance.
 
 Settings come from development prompts with one seed. The shape of the weights, which is not published, orders the
-base's traces right in .87 of pairs where it is squared and in .74 where it is proportional; squared is taken for all
-arms with weights. A rate of 6e-4 without KL destroys the format (squared .48 to .82, proportional .48 to .08); 2e-4
-teaches squared .70, proportional .61, aggregate .24; 4e-4 with a KL weight of 0.05, which is taken, squared .83.
+base's traces right in .87 of pairs where it is squared and in .74 where it is proportional; squared is taken for
+all arms with weights. A rate of 6e-4 without KL destroys the format (squared .48 to .82, proportional .48 to .08);
+2e-4 teaches squared .70, proportional .61, aggregate .24; 4e-4 with a KL weight of 0.05, which is taken, squared
+.69 after 20 steps and .83 after 40. Runs have 24 steps, for reasons of cost; the curves still rise there.
 """
 
 from __future__ import annotations
@@ -108,8 +109,9 @@ PROOF = Proof(
     settings={
         "model": "embedded:report",
         "prompts_per_step": 8,
-        "eval_every": 40,
-        "checkpoint_every": 40,
+        "steps": 24,
+        "eval_every": 24,
+        "checkpoint_every": 24,
     },
     rules=(
         Rule(
@@ -161,4 +163,12 @@ PROOF = Proof(
             lambda e: e.value <= 0.9,
         ),
     ),
+    reason="R3 itself does what it claims: 0.48 to 0.75 of the computed tokens, the aggregate falls to 0.25 and drops "
+    "its reasoning. The two rules of the prompt filter fail. Accuracy: with the filter the same prompts end 3.3 "
+    "points lower where 3 are allowed, by seed 7, 2 and 0 lower. Worked thoughts are as frequent with it as "
+    "without (0.82); what is lost is form (0.56, 0.74 and 0.92 of the reports keep to it, without the filter "
+    "0.82, 0.90 and 0.91), which no part of the reward watches but the length. Saving: the rule counts all "
+    "tokens that a run generates, and seven in ten are the monitor's probes and the evaluation, alike in both "
+    "arms; of the tokens of the rollouts themselves the filter takes 0.85. Only the filter by spread acts: no "
+    "rank can reach 100 among a hundred words, so that no prompt counts as too hard.",
 )

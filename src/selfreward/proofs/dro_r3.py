@@ -170,5 +170,5 @@ PROOF = Proof(
     "0.82, 0.90 and 0.91), which no part of the reward watches but the length. Saving: the rule counts all "
     "tokens that a run generates, and seven in ten are the monitor's probes and the evaluation, alike in both "
     "arms; of the tokens of the rollouts themselves the filter takes 0.85. Only the filter by spread acts: no "
-    "rank can reach 100 among a hundred words, so that no prompt counts as too hard.",
+    "rank can reach 100 among 91 tokens, so that no prompt counts as too hard.",
 )

@@ -109,3 +109,21 @@ def test_a_full_disk_is_a_sentence(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(CheckpointError, match=r"Cannot write .*metrics.jsonl.*--resume"):
         RunLog(tmp_path, 1).record({"step": 1})
+
+
+def test_a_sampler_that_disagrees_with_the_trainer_is_named(tmp_path):
+    run = trainer(tmp_path, steps=5)
+    sample = run.policy.sample
+
+    def stale(*arguments, **named):
+        groups = sample(*arguments, **named)
+        for trajectory in (t for g in groups for t in g):
+            trajectory.last.logprobs = trajectory.last.logprobs - 0.5
+        return groups
+
+    run.policy.sample = stale
+    run.fit()
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()][1:]
+    assert records[0]["sampler_gap"] == pytest.approx(0.5, abs=1e-3)
+    [alarm] = [a for r in records for a in r["alarms"] if a["name"] == "sampler-disagrees"]
+    assert alarm["statistic"] == "sampler_gap" and not alarm["severe"]

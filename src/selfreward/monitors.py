@@ -34,7 +34,9 @@ def group_statistics(
         answer); ``missing`` and ``format`` shares; ``length`` (tokens); ``finished`` share;
         ``entropy`` (nats per token); ``repetition`` (share of repeated 4-grams); ``reward/length`` (pooled
         within-group correlation of reward and length: how far length alone would earn it; absent where
-        either never differs); ``reward/top`` (share of completions with the batch's highest reward).
+        either never differs); ``unanswered`` (share of groups in which no completion has an answer: a signal
+        that reads answers pays them alike, and nothing is learned from them); ``reward/top`` (share of
+        completions with the batch's highest reward).
     """
     if not groups:
         return {}
@@ -68,6 +70,7 @@ def group_statistics(
         "unique_answers": _mean(unique),
         "answer_entropy": -sum(n / total * math.log(n / total) for n in elected.values()) if total else 0.0,
         "missing": missing / len(completions),
+        "unanswered": _mean([float(n == 0) for n in unique]),
         "format": _mean([float(well_formed(t.completion)) for t in completions]),
         "length": _mean([float(len(t.last)) for t in completions]),
         "finished": _mean([float(t.finished) for t in completions]),

@@ -196,7 +196,7 @@ class Trainer:
         self.mechanism += touched
         stats = group_statistics(experience.groups, self.task.answers, self.task.well_formed)
         stats |= self.sentinel.look(self.policy, step, experience.groups)
-        alarms = self.sentinel.observe({"step": step, **stats, **experience.stats})
+        alarms = self.sentinel.observe({"step": step, **stats, **experience.stats, **learned})
         self._act(alarms)
         advantages = (
             torch.cat([r.advantage[r.mask > 0] for r in experience.rows]) if experience.rows else torch.zeros(1)

@@ -23,6 +23,10 @@ from typing import Any, Literal
 Record = Mapping[str, Any]
 Remedy = Literal["kl", "temperature", "group_size"]
 
+# Mean difference of log-probabilities, nats per token; half precision gives hundredths. Plumbing, not collapse, so
+# it is no threshold that the zoo chose.
+SAMPLER_GAP = 0.1
+
 
 @dataclass(frozen=True)
 class Alarm:
@@ -168,6 +172,12 @@ class Detector:
         if now.get("judge/saturated", 0.0) > 0.9 > start.get("judge/saturated", 1.0):
             meaning = "the judge gives nearly everything its top score: it no longer tells better from worse"
             found.append(alarm("judge-saturated", "judge/saturated", meaning, remedy="group_size"))
+        if now.get("sampler_gap", 0.0) > SAMPLER_GAP:
+            meaning = (
+                "sampler and trainer give the same tokens different probabilities before any update: another program, "
+                "stale weights or another precision samples, or old rows are learned from again"
+            )
+            found.append(alarm("sampler-disagrees", "sampler_gap", meaning))
         return found
 
     def _earning(self) -> bool:
@@ -306,6 +316,7 @@ STEP = frozenset(
         "repetition",
         "zero_signal",
         "judge/saturated",
+        "sampler_gap",
         "reward/length",
         "proposals/written",
         "proposals/accepted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -127,7 +128,8 @@ def reproduce(
     checks = []
     for rule in proof.rules:
         estimate = rule.measure(results)
-        interval = (estimate.low, estimate.high) if len(seeds) > 1 else None
+        bounds = (estimate.low, estimate.high)
+        interval = bounds if len(seeds) > 1 and not any(map(math.isnan, bounds)) else None
         checks.append(Check(rule.name, rule.statement, estimate.value, interval, bool(rule.holds(estimate))))
     mechanism = [run["mechanism"] for run in runs[proof.main].values()]
     found = Evidence(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 # Further bases, with their task: those that are not shipped are built on first use and cached.
 VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large", "metric")}
 VARIANTS |= {"view-trap": "view", "view-low": "view"}
-VARIANTS |= {"view-trap": "view"}
 VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
 VARIANTS["eff-signs"] = "eff"

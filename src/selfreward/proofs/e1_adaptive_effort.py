@@ -86,11 +86,11 @@ PROOF = Proof(
         Arm("permuted", RECIPE, {"average": "top", "shown": "permuted"}),
     ),
     reason="The dial became a switch: 4 to 5 tokens (guesses) at efforts up to 1, 11 to 12 (worked, without filler) at "
-    "1.5, so that the order of the lower four is noise. A worked answer here has one length that cannot be cut: once "
-    "the filler is gone it equals the usual length at the largest effort, and effort 1 asks for strictly less. "
-    "Absolute budgets end in the same switch. Four of five efforts then pay guesses only (41 % of the groups "
-    "of one run earned nothing), and what they teach leaks into 1.5, where one answer in ten stays a guess. "
-    "A task whose answers can be right at many lengths would be the fairer test.",
+    "1.5, so that the order of the lower four is noise. A worked answer here has one length that cannot be cut: at "
+    "effort 1.5 it is reached (17 tokens for six operations), and effort 1 asks for strictly less than that. Absolute "
+    "budgets end in the same switch. The lower four pay guesses only, and 41 to 45 % of the groups earned nothing. "
+    "At 1.5 guesses (2 to 12 %, 3 % without the gate), broken answers and slips are what accuracy lacks; that they "
+    "leak in from the other efforts is likely and was not tested, nor was a task with right answers of many lengths.",
     settings={"model": "embedded:eff-signs", "limit": 64, "steps": 80, "eval_every": 0, "log_groups": 1},
     rules=(
         Rule(

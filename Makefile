@@ -67,7 +67,7 @@ campaigns: install
 	$(BIN)/selfreward campaign crashes --size 300
 	$(BIN)/selfreward campaign faults --size 70
 	$(BIN)/selfreward campaign inputs --size 3000
-	$(BIN)/selfreward campaign soak --size 60
+	$(BIN)/selfreward campaign soak --size 60 --figure docs/figures/soak.svg
 
 # One torch thread per process: threads of parallel processes on the same cores wait for each other.
 test: lint

@@ -47,3 +47,15 @@ def test_memory_is_what_the_system_says():
     before = soak.resident_mb()
     held = bytearray(64 << 20)
     assert soak.resident_mb() > before + 32 and len(held)
+
+
+def test_a_soak_is_drawn_and_the_others_are_not(tmp_path):
+    from selfreward.errors import DataError
+    from selfreward.report.static import memory_figure
+
+    points = [{"seconds": 60.0 * i, "step": i, "mb": 400.0} for i in range(3)]
+    soaked = {"points": points, "steps": 2000, "minutes": 2, "growth": 0.001}
+    text = memory_figure(soaked, tmp_path / "x.svg").read_text()
+    assert "2,000 steps in 2 minutes, growth +0.1 %" in text
+    with pytest.raises(DataError, match="no points"):
+        memory_figure({"points": []}, tmp_path / "x.svg")

@@ -20,6 +20,7 @@ def campaign(
         "runs/campaign"
     ),
     evidence: Annotated[Path | None, typer.Option("--evidence", help="Default evidence/NAME.json.")] = None,
+    figure: Annotated[Path | None, typer.Option("--figure", help="With soak: draw memory, FILE.svg or .png.")] = None,
 ) -> None:
     """Kill runs, break what they rely on, or feed them nonsense, and see whether anything is lost."""
     import importlib
@@ -27,6 +28,8 @@ def campaign(
 
     if name not in CAMPAIGNS:
         raise ConfigError(f"There is no campaign {name!r}.{nearest(name, CAMPAIGNS)}")
+    if figure is not None and name != "soak":
+        raise ConfigError("--figure draws the memory of a soak; the other campaigns are counts.")
     if not hasattr(os, "fork"):
         raise ConfigError("Campaigns fork their runs, which this system cannot do.")
     from selfreward.campaigns import warm_up, write_evidence
@@ -38,5 +41,9 @@ def campaign(
     write_evidence(path, result)
     print({k: v for k, v in result.items() if isinstance(v, int | float)})
     print(path)
+    if figure is not None:
+        from selfreward.report.static import memory_figure
+
+        print(memory_figure(result, figure))
     if result["lost"]:
         raise typer.Exit(1)

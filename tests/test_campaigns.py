@@ -36,6 +36,19 @@ def test_damaged_inputs_are_read_or_refused(tmp_path):
         assert row["inputs"] == 20 and row["read"] > 0 and row["refused"] > 0
 
 
+def test_nesting_without_end_is_refused(tmp_path):
+    from selfreward.config import read_config
+    from selfreward.errors import ConfigError, ModelError
+    from selfreward.models import check_model
+
+    (tmp_path / "config.yaml").write_text("[" * 5000)
+    with pytest.raises(ConfigError, match="not readable YAML"):
+        read_config(tmp_path / "config.yaml")
+    (tmp_path / "config.json").write_text("[" * 200_000)
+    with pytest.raises(ModelError, match="not readable JSON"):
+        check_model(str(tmp_path))
+
+
 def test_an_unexpected_exception_is_a_failure_of_the_campaign(tmp_path):
     def broken(folder, draw):
         raise ZeroDivisionError("oops")

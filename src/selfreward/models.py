@@ -157,7 +157,7 @@ def check_model(spec: str) -> None:
         raise ModelError(f"{path} has no config.json: it is not a Hugging Face model folder.")
     try:
         json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ModelError(f"{config} is not readable JSON: {error}") from None
     if list(path.glob("*.safetensors")):
         return

@@ -140,7 +140,7 @@ def test_prompts_without_a_rewrite_are_removed():
 def test_the_command_with_a_server(tmp_path, monkeypatch):
     from selfreward.endpoint import Endpoint
 
-    def answer(self, text):
+    def answer(self, text, until):
         return "<rewrite>drei und vier</rewrite>" if "3+4" in text else "cannot"
 
     monkeypatch.setattr(Endpoint, "ask", answer)

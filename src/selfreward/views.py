@@ -115,7 +115,9 @@ def make_writer(
         from selfreward.endpoint import Endpoint
 
         url, _, model = spec.partition("#")
-        return Endpoint(url, model, temperature=temperature, max_new_tokens=max_new_tokens).ask_all
+        # One batch is the whole of the data here, so it has no budget of time.
+        server = Endpoint(url, model, budget_s=float("inf"), temperature=temperature, max_new_tokens=max_new_tokens)
+        return server.ask_all
     from selfreward.models import check_model, load_policy
 
     check_model(spec)

@@ -115,32 +115,23 @@ class Corpus:
 
 
 def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    judged: float = 0.0,
-    **settings: Any,
+    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
 ) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it.
-
-    Args:
-        judged: share of judgements in its text; the base that is shipped has read none.
-    """
+    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
     from selfreward.models import load_policy
     from selfreward.pretrain import PretrainSettings, llama_config, pretrain
     from selfreward.tokenizing import char_tokenizer
 
-    corpus = Corpus(judged=judged)
-    chosen = PretrainSettings(updates=5000 if judged else 2500, cooldown=1000 if judged else 500, shuffle=False).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=5000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
-    documents = corpus.documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step, gate if judged else None)
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
+    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step, gate)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev(100))
-    made.passed = 0.2 <= made.metrics["solved"] <= 0.5 and (not judged or made.metrics["precision"] >= 0.7)
+    made.passed = 0.2 <= made.metrics["solved"] <= 0.35 and made.metrics["precision"] >= 0.7
     card = {
         "task": "cd",
         "command": f"selfreward pretrain cd --out DIR --seed {chosen.seed}",
-        "documents": asdict(corpus),
+        "documents": asdict(Corpus()),
         "updates": made.updates,
         "has_properties": made.passed,
         "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},

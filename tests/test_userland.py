@@ -216,3 +216,17 @@ def test_a_file_that_cannot_be_imported(tmp_path):
         load_module(tmp_path / "no.py", "Task")
     with pytest.raises(UserCodeError, match=r"line 2.*NameError"):
         load_module(write(tmp_path, "\nundefined_name"), "Task")
+
+
+def test_a_recipe_of_ones_own_that_hangs_is_ended_and_the_run_can_go_on(tmp_path):
+    from selfreward.launch import resume
+
+    hanging = RECIPE.replace('return {}["missing"]', "__import__('time').sleep(60)")
+    path = write(tmp_path, hanging)
+    values = {"recipe": str(path), "steps": 2, "prompts_per_step": 2, "eval_prompts": 0, "probe_every": 0}
+    run = start(make_config({**values, "step_timeout_s": 8.0, "checkpoint_every": 1, "out": str(tmp_path / "x")}))
+    with pytest.raises(UserCodeError, match=r"mine.py, line 9, in collect: not done within 8 s .*collecting step 2"):
+        run.fit()
+    path.write_text(hanging.replace("run.step == 2", "False"))
+    again, _ = resume(tmp_path / "x", [])
+    assert again.step == 1 and again.fit()["steps"] == 2

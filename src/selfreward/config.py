@@ -39,6 +39,8 @@ class TrainConfig:
         bad_update: what to do with an update whose loss, gradient or importance ratio is not sane: ``skip`` it (it
             is counted, and its batch saved in ``bad_updates/``) until ``max_bad_updates`` in a row, or ``stop``.
         max_log_ratio: mean |log policy - log behaviour| per token, in nats, beyond which an update is bad; 0 never.
+        step_timeout_s: seconds for one ``collect``, for a recipe or task of your own that may hang; the run then ends
+            with a sentence and can be resumed. 0 waits for ever.
         eval_every, checkpoint_every: in steps; 0 switches off all but the first and last.
         keep_checkpoints: newest checkpoints kept.
         sentinel: what happens on a severe alarm: ``warn``, ``stop``, ``rollback`` (end with the weights that
@@ -88,6 +90,7 @@ class TrainConfig:
     bad_update: Literal["skip", "stop"] = "skip"
     max_bad_updates: int = 10
     max_log_ratio: float = 5.0
+    step_timeout_s: float = 0.0
 
     eval_every: int | None = None
     eval_prompts: int = 200
@@ -143,6 +146,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} is {value}; it must be above 0.")
+        if not self.step_timeout_s >= 0:
+            raise ConfigError(f"step_timeout_s is {self.step_timeout_s}; it must be 0 (no limit) or more.")
         if not self.max_log_ratio >= 0:
             raise ConfigError(f"max_log_ratio is {self.max_log_ratio}; it must be 0 (no limit) or more.")
         if not 0 <= self.holdout < 1:

@@ -38,7 +38,7 @@ from selfreward.sentinel.detector import Alarm
 from selfreward.sentinel.watch import Sentinel
 from selfreward.tasks import Task
 from selfreward.types import Experience
-from selfreward.userland import blaming
+from selfreward.userland import blaming, within
 
 Record = dict[str, Any]
 Listener = Callable[[Record], None]
@@ -182,7 +182,8 @@ class Trainer:
         )
         self.policy.seed(config.seed, "step", step)
         started = time.perf_counter()
-        with blaming(f"collecting step {step} (the weights are those of step {step - 1})"):
+        doing = f"collecting step {step} (the weights are those of step {step - 1})"
+        with within(config.step_timeout_s, doing), blaming(doing):
             experience = self.recipe.collect(self.policy, prompts, run)
         collected = time.perf_counter()
         if not isinstance(experience, Experience):

@@ -12,14 +12,16 @@ import json
 import math
 import os
 import select
+import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from selfreward.errors import ConfigError, RecipeError, UserError
@@ -76,6 +78,33 @@ def blaming(doing: str) -> Iterator[None]:
         raise UserCodeError(f"{place}: {_said(error)}, while {doing}.") from error
 
 
+@contextmanager
+def within(seconds: float, doing: str) -> Iterator[None]:
+    """End the block with :class:`UserCodeError` after ``seconds``; 0 waits for ever.
+
+    Works by a timer signal: in the main thread, where the system has one, and not inside a call into C that never
+    returns. The message names the innermost line of the user's file that was running, if one was.
+    """
+    if seconds <= 0 or not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def late(number: int, frame: FrameType | None) -> None:
+        found = _foreign(traceback.extract_stack(frame))
+        # What called the trainer is no suspect: only frames below this block are.
+        place = f"{found[-1].filename}, line {found[-1].lineno}, in {found[-1].name}: " if len(found) > above else ""
+        raise UserCodeError(f"{place}not done within {seconds:g} s (step_timeout_s), while {doing}.")
+
+    above = len(_foreign(traceback.extract_stack()))
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def _said(error: BaseException) -> str:
     text = str(error).strip().rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -83,12 +112,15 @@ def _said(error: BaseException) -> str:
 
 def _place(error: BaseException) -> str | None:
     """The innermost called frame that lies in neither this package nor a library; None if there is none."""
-    frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)[2:]  # neither the guard nor the guarded block itself
-        if not f.filename.startswith((_OURS, *_LIBRARIES, "<")) and "site-packages" not in f.filename
-    ]
+    # Neither the guard nor the guarded block itself.
+    frames = _foreign(traceback.extract_tb(error.__traceback__)[2:])
     return f"{frames[-1].filename}, line {frames[-1].lineno}, in {frames[-1].name}" if frames else None
+
+
+def _foreign(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Frames of neither this package nor a library."""
+    ours = (_OURS, *_LIBRARIES, "<")
+    return [f for f in frames if not f.filename.startswith(ours) and "site-packages" not in f.filename]
 
 
 class RewardProcess:

@@ -12,7 +12,7 @@ from torch import Tensor
 from selfreward import distributed
 from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
-from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens
+from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens, sharing
 from selfreward.types import Experience, Pair, Row
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Metrics = dict[str, float]
 
 
-def units(n_rows: int, pairs: Sequence[Pair]) -> list[list[int]]:
-    """Rows that must share a forward: the connected components of the pairs, every other row alone."""
+def units(n_rows: int, pairs: Sequence[Pair], alike: Sequence[Sequence[int]] = ()) -> list[list[int]]:
+    """Rows that share a forward: connected by pairs, or ``alike`` (lists of rows); every other row alone."""
     parent = list(range(n_rows))
 
     def root(i: int) -> int:
@@ -33,6 +33,9 @@ def units(n_rows: int, pairs: Sequence[Pair]) -> list[list[int]]:
 
     for pair in pairs:
         parent[root(pair.chosen)] = root(pair.rejected)
+    for rows in alike:
+        for row in rows[1:]:
+            parent[root(row)] = root(rows[0])
     found: dict[int, list[int]] = {}
     for i in range(n_rows):
         found.setdefault(root(i), []).append(i)
@@ -168,9 +171,8 @@ class Learner:
         paired = {at[i] for p in mine for i in (p.chosen, p.rejected)}
         singles = [t for t in objective if not t.uses_pairs]
         live = {k for k, row in enumerate(picked) if k in paired or any(t.active(row) for t in singles)}
-        parts = [u for u in units(len(picked), [Pair(at[p.chosen], at[p.rejected]) for p in mine]) if live & set(u)]
-        parts = [parts[i] for i in distributed.share(len(parts))]
-        batches = micro_batches([max(len(picked[i]) for i in u) * len(u) for u in parts], self.micro_tokens)
+        parts, sizes = self._units(picked, live, [Pair(at[p.chosen], at[p.rejected]) for p in mine])
+        batches = micro_batches(sizes, self.micro_tokens)
         metrics: Metrics = {"loss": 0.0}
         for batch in batches:
             inside = [k for b in batch for k in parts[b] if k in live]
@@ -181,6 +183,19 @@ class Learner:
         if "log_ratio" in metrics:  # a sum until here
             metrics["log_ratio"] /= max(1.0, sum(float((picked[k].mask != 0).sum()) for k in live))
         return metrics
+
+    def _units(self, picked: Sequence[Row], live: set[int], pairs: Sequence[Pair]) -> tuple[list[list[int]], list[int]]:
+        """This process's share of the live rows, in units that go through one forward, and their sizes in tokens."""
+        order = sorted(live)
+        trees = [
+            ([order[i] for i in members], size)
+            for members, size in sharing(self.policy.model, [picked[k].tokens for k in order], self.micro_tokens)
+        ]
+        size_of = {members[0]: size for members, size in trees}
+        parts = [u for u in units(len(picked), pairs, [members for members, _ in trees]) if live & set(u)]
+        parts = [parts[i] for i in distributed.share(len(parts))]
+        inside = [[size_of[k] for k in part if k in size_of] for part in parts]
+        return parts, [max(sizes) * len(sizes) for sizes in inside]
 
     def _backward(
         self,

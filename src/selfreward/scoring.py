@@ -1,8 +1,9 @@
 """One forward, every likelihood: log-probabilities and statistics of given tokens.
 
 Logits exist only at the positions that are asked for, and only a chunk of them at a time, so that
-memory does not grow with sequences x tokens x vocabulary. The same function serves signals (without
-gradient) and the trainer (with it; chunks are then recomputed in the backward pass).
+memory does not grow with sequences x tokens x vocabulary. What several sequences begin with is read once
+(:mod:`selfreward.prefixes`). The same function serves signals (without gradient) and the trainer (with it;
+chunks are then recomputed in the backward pass).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from selfreward import prefixes
 from selfreward.signals.certainty import token_statistics
 
 if TYPE_CHECKING:
@@ -97,19 +99,21 @@ def forward_tokens(
     device = next(model.parameters()).device
     tokens_B_T, wanted_B_T = tokens_B_T.to(device), wanted_B_T.to(device).clone()
     wanted_B_T[:, 0] = False
-    source = wanted_B_T.roll(-1, 1)
     targets_N = tokens_B_T[wanted_B_T]
     project = head_of(model)
     causal = causal_model(model)
     states: Tensor | None = None
-    if project is None:
+    again_N: Tensor | None = None  # where each wanted token's prediction stands among the distinct ones
+    if project is not None and not hidden and prefixes.takes_trees(causal) and wanted_B_T.any():
+        inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
+    elif project is not None:
+        states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+        inputs_N = states[wanted_B_T.roll(-1, 1)]
+    else:
         output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
-        inputs_N = output.logits[source]
+        inputs_N = output.logits[wanted_B_T.roll(-1, 1)]
         states = output.hidden_states[-1] if hidden else None
         project = _identity
-    else:
-        states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
-        inputs_N = states[source]
     names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
     others_N_K = None if candidates is None else candidates.to(device)[wanted_B_T]
 
@@ -147,10 +151,12 @@ def forward_tokens(
     result = {}
     for i, name in enumerate(names):
         values = torch.cat([p[i] for p in parts]) if parts else inputs_N.new_zeros(0)
+        values = values if again_N is None else values[again_N]
         result[name] = torch.zeros(tokens_B_T.shape, device=device).masked_scatter(wanted_B_T, values.float())
     if top_k and parts and not torch.is_grad_enabled():
         for i, name in enumerate(("top_logprobs", "top_tokens"), len(names)):
             found = torch.cat([p[i] for p in parts])
+            found = found if again_N is None else found[again_N]
             result[name] = found.new_zeros(*tokens_B_T.shape, top_k)
             result[name][wanted_B_T] = found
     if others_N_K is not None:
@@ -164,6 +170,47 @@ def forward_tokens(
 
 def _identity(x: Tensor) -> Tensor:
     return x
+
+
+def _distinct(
+    causal: PreTrainedModel, tokens_B_T: Tensor, wanted_B_T: Tensor, targets_N: Tensor, merge: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Hidden states before the wanted tokens, the tokens, and (with ``merge``) where each came from.
+
+    With ``merge``, equal tokens after equal prefixes are one prediction: identical completions are scored once.
+    """
+    place = torch.arange(tokens_B_T.shape[1], device=tokens_B_T.device)
+    needed = (wanted_B_T * place).amax(-1).tolist()  # the last wanted token itself need not be read
+    rows = [i for i, n in enumerate(needed) if n]
+    sequences = [tokens_B_T[i, : needed[i]].tolist() for i in rows]
+    trees = prefixes.grow(sequences, causal.config.get_text_config().hidden_size)
+    if len(trees) == len(rows):
+        states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+        return states[wanted_B_T.roll(-1, 1)], targets_N, None
+    forest = prefixes.plant(trees)
+    width = tokens_B_T.shape[1]
+    at = torch.zeros(tokens_B_T.shape, dtype=torch.long)
+    for row, path in zip(rows, forest.paths, strict=True):
+        at[row, 1 : 1 + len(path)] = torch.tensor(path)[: width - 1]
+    at_N = at.to(tokens_B_T.device)[wanted_B_T]
+    states = prefixes.states(causal, forest).flatten(0, 1)
+    if not merge:
+        return states[at_N], targets_N, None
+    vocabulary = causal.config.get_text_config().vocab_size
+    pairs, again_N = torch.unique(at_N * vocabulary + targets_N, return_inverse=True)
+    return states[pairs // vocabulary], pairs % vocabulary, again_N
+
+
+def sharing(
+    model: PreTrainedModel, sequences: Sequence[Tensor], max_tokens: int = MICRO_TOKENS
+) -> list[tuple[list[int], int]]:
+    """Which sequences share a forward because they begin alike: their indices, and the distinct tokens to read."""
+    causal = causal_model(model)
+    if not prefixes.takes_trees(causal):
+        return [([i], len(s)) for i, s in enumerate(sequences)]
+    width = causal.config.get_text_config().hidden_size
+    trees = prefixes.grow([s.tolist() for s in sequences], width, min(prefixes.LARGEST, max_tokens))
+    return [(t.members, len(t)) for t in trees]
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int = MICRO_TOKENS) -> list[list[int]]:
@@ -207,7 +254,9 @@ def score_tokens(
         ``hidden`` ``[D]`` when asked for.
     """
     result: list[dict[str, Tensor]] = [{} for _ in sequences]
-    for batch in micro_batches([len(s) for s in sequences], max_tokens):
+    shared = sharing(model, sequences, max_tokens)
+    for some in micro_batches([n for _, n in shared], max_tokens):
+        batch = [i for at in some for i in shared[at][0]]
         tokens = right_pad([sequences[i] for i in batch])
         place = torch.arange(tokens.shape[1])[None]
         first = torch.tensor([max(1, starts[i]) for i in batch])[:, None]

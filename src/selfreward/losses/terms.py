@@ -25,6 +25,9 @@ from selfreward.types import Row
 
 Metrics = dict[str, float]
 
+# Two forwards of the same weights differ by rounding: log-ratios (nats) closer than this count as equal.
+ROUNDING = 1e-4
+
 
 @dataclass
 class MicroBatch:
@@ -205,7 +208,7 @@ class Preference(LossTerm):
     reference's log-probabilities, where every round of a run has a reference of its own. ``confidence``: at any token
     of the chosen row, the probability c that the pair is in order, which is label smoothing 1 - c pair by pair (CREAM,
     2410.12735); a chosen row without it counts as certain.
-    Metrics are means over pairs: ``preference_accuracy`` (chosen above rejected),
+    Metrics are means over pairs: ``preference_accuracy`` (chosen above rejected by more than rounding),
     ``preference_margin``, ``chosen_logratio`` and ``rejected_logratio``.
     """
 
@@ -293,7 +296,7 @@ class Preference(LossTerm):
         n = max(batch.total_pairs, len(batch.pairs))
         with torch.no_grad():
             metrics = {
-                "preference_accuracy": float((chosen > rejected).sum()) / n,
+                "preference_accuracy": float((chosen - rejected > ROUNDING).sum()) / n,
                 "preference_margin": float((chosen - rejected).sum()) / n,
                 "chosen_logratio": float(chosen.sum()) / n,
                 "rejected_logratio": float(rejected.sum()) / n,

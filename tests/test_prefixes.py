@@ -1,0 +1,122 @@
+"""Trees of prefixes: what begins alike is computed once, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from selfreward import prefixes
+from selfreward.scoring import forward_tokens, right_pad, score_tokens, sharing
+
+SMALL = {
+    "vocab_size": 40,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+}
+
+
+def model(kind: str = "llama", **options):
+    torch.manual_seed(0)
+    if kind == "gpt2":
+        return GPT2LMHeadModel(GPT2Config(vocab_size=40, n_embd=32, n_layer=2, n_head=2, initializer_range=0.3)).eval()
+    config, cls = {
+        "llama": (LlamaConfig, LlamaForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+        "mistral": (MistralConfig, MistralForCausalLM),
+    }[kind]
+    return cls(config(**SMALL, **options)).eval()
+
+
+def test_a_tree_worked_by_hand():
+    # 1 2 3 | 1 2 4 5 | 1 2 3 again: six distinct prefixes.
+    (tree,) = prefixes.grow([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]], width=64)
+    assert tree.tokens == [1, 2, 3, 4, 5]
+    assert tree.depths == [0, 1, 2, 2, 3]
+    assert dict(zip(tree.members, tree.paths, strict=True)) == {0: [0, 1, 2], 2: [0, 1, 2], 1: [0, 1, 3, 4]}
+    assert tree.ancestry().int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 1, 0, 1, 1],
+    ]
+
+
+def test_sharing_is_refused_where_it_would_cost_more():
+    long = [[7] * 4 + [k] * 4000 for k in range(3)]
+    assert [len(t.members) for t in prefixes.grow(long, width=16)] == [1, 1, 1]
+    many = [[7] * 400 + [k] * 4 for k in range(3)]
+    assert [len(t.members) for t in prefixes.grow(many, width=16)] == [3]
+    assert [len(t.members) for t in prefixes.grow(many, width=16, largest=410)] == [2, 1]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
+def test_likelihoods_and_gradients_are_those_of_the_plain_forward(kind, monkeypatch):
+    policy = model(kind)
+    generator = torch.Generator().manual_seed(1)
+    prompts = [torch.randint(0, 40, (n,), generator=generator) for n in (5, 9)]
+    tails = [
+        torch.randint(0, 4, (int(n),), generator=generator) for n in torch.randint(1, 6, (10,), generator=generator)
+    ]
+    sequences = [torch.cat([prompts[i % 2], t]) for i, t in enumerate(tails)]
+    sequences[3] = sequences[1].clone()
+    tokens = right_pad(sequences)
+    wanted = torch.zeros(tokens.shape, dtype=torch.bool)
+    for i, s in enumerate(sequences):
+        wanted[i, 5 + 4 * (i % 2) : len(s)] = True
+    weight = torch.rand(tokens.shape, generator=generator)
+
+    def run():
+        policy.zero_grad()
+        out = forward_tokens(policy, tokens, wanted, stats=("entropy", "rank"), with_gradient=("self_certainty",))
+        ((out["logprob"] + 0.3 * out["self_certainty"]) * weight).sum().backward()
+        return out, [p.grad.clone() for p in policy.parameters()]
+
+    assert prefixes.takes_trees(policy)
+    assert len(prefixes.grow([s.tolist() for s in sequences], 32)) < len(sequences)
+    shared, gradients = run()
+    monkeypatch.setattr(prefixes, "takes_trees", lambda _: False)
+    plain, expected = run()
+    for name, values in plain.items():
+        torch.testing.assert_close(shared[name], values, atol=2e-5, rtol=1e-4)
+    for mine, theirs in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=5e-5, rtol=1e-3)
+
+
+def test_scores_with_candidates_and_top_tokens(monkeypatch):
+    policy = model()
+    sequences = [torch.tensor(s) for s in ([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 9], [5, 6, 7, 8, 9])]
+    options = {
+        "stats": ("entropy",),
+        "top_k": 3,
+        "candidates": [torch.tensor([[i, 1]] * (len(s) - 2)) for i, s in enumerate(sequences)],
+    }
+    shared = score_tokens(policy, sequences, [2] * 4, **options)
+    assert [sorted(members) for members, _ in sharing(policy, sequences)] == [[0, 1, 2], [3]]
+    monkeypatch.setattr(prefixes, "takes_trees", lambda _: False)
+    for mine, theirs in zip(shared, score_tokens(policy, sequences, [2] * 4, **options), strict=True):
+        assert mine.keys() == theirs.keys() == {"logprob", "entropy", "top_logprobs", "top_tokens", "candidates"}
+        for name in mine:
+            torch.testing.assert_close(mine[name], theirs[name], atol=2e-5, rtol=1e-4)
+
+
+def test_models_that_cannot_are_left_alone():
+    assert not prefixes.takes_trees(model("mistral", sliding_window=4))
+    assert prefixes.takes_trees(model("mistral", sliding_window=None))
+    blind = model()
+    blind.config._attn_implementation = "flash_attention_2"
+    assert not prefixes.takes_trees(blind)

@@ -12,6 +12,7 @@ from torch import Tensor
 from selfreward import distributed
 from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
+from selfreward.precision import adamw
 from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens, sharing
 from selfreward.types import Experience, Pair, Row
 
@@ -278,9 +279,9 @@ class Learner:
 
 def make_optimizer(
     policy: Policy, lr: float, betas: tuple[float, float], eps: float, weight_decay: float
-) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters."""
-    return torch.optim.AdamW(policy.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters, in float32 whatever these are kept in."""
+    return adamw(policy.parameters(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
 def make_schedule(kind: str, peak: float, warmup: int, total: int) -> Callable[[int], float]:

@@ -54,7 +54,9 @@ def load_policy(
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     if gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Newer transformers call it activation checkpointing and warn about the old name.
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
     if lora_rank < 0:
         raise ConfigError(f"lora_rank is {lora_rank}; it must be 0 (train all weights) or more.")
     if lora_rank:
@@ -70,8 +72,6 @@ def load_policy(
         except ValueError as error:
             raise ConfigError(f"lora_targets is {lora_targets!r}: {error}") from None
     policy = Policy(model, tokenizer, chat=chat)
-    if gradient_checkpointing:
-        model.train()  # transformers recomputes activations in training mode only; dropout is off anyway
     _try(policy, spec)
     return policy
 

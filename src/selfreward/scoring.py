@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from selfreward import prefixes
+from selfreward.precision import recomputing
 from selfreward.signals.certainty import token_statistics
 
 if TYPE_CHECKING:
@@ -104,16 +105,17 @@ def forward_tokens(
     causal = causal_model(model)
     states: Tensor | None = None
     again_N: Tensor | None = None  # where each wanted token's prediction stands among the distinct ones
-    if project is not None and not hidden and prefixes.takes_trees(causal) and wanted_B_T.any():
-        inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
-    elif project is not None:
-        states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
-        inputs_N = states[wanted_B_T.roll(-1, 1)]
-    else:
-        output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
-        inputs_N = output.logits[wanted_B_T.roll(-1, 1)]
-        states = output.hidden_states[-1] if hidden else None
-        project = _identity
+    with recomputing(causal):
+        if project is not None and not hidden and prefixes.takes_trees(causal) and wanted_B_T.any():
+            inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
+        elif project is not None:
+            states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+            inputs_N = states[wanted_B_T.roll(-1, 1)]
+        else:
+            output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
+            inputs_N = output.logits[wanted_B_T.roll(-1, 1)]
+            states = output.hidden_states[-1] if hidden else None
+            project = _identity
     names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
     others_N_K = None if candidates is None else candidates.to(device)[wanted_B_T]
 

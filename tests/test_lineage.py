@@ -7,7 +7,7 @@ import torch
 
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.experience import pair_experience
-from selfreward.lineage import Lineage, anchored, round_of
+from selfreward.lineage import Lineage, anchored, phase_of, round_of
 from selfreward.models import load_policy
 from selfreward.sampling import SamplingParams
 from selfreward.types import Prompt
@@ -20,6 +20,14 @@ def test_rounds_by_hand():
     assert round_of(1, 1, 2) == 0  # a run of one step is in the first of two rounds
     with pytest.raises(ConfigError, match="cannot be divided"):
         round_of(1, 4, 2, 4)
+
+
+def test_phases_by_hand():
+    """10 steps in 2 rounds of 2 phases: three and two steps each; one phase is rounds alone."""
+    found = [phase_of(s, 10, 2, 2) for s in range(1, 11)]
+    assert found[:5] == [(0, 0, 1), (0, 0, 2), (0, 0, 3), (0, 1, 1), (0, 1, 2)]
+    assert found[5:] == [(1, 0, 1), (1, 0, 2), (1, 0, 3), (1, 1, 1), (1, 1, 2)]
+    assert [phase_of(s, 4, 2, 1) for s in range(1, 5)] == [(0, 0, 1), (0, 0, 2), (1, 0, 1), (1, 0, 2)]
 
 
 def nudge(policy):

@@ -11,7 +11,7 @@ from selfreward.recipes import load_recipe
 from selfreward.recipes.base import RunContext
 from selfreward.sampling import SamplingParams
 from selfreward.seeds import demonstration_rows, split_seed
-from selfreward.selfgrading import order_accuracy, own_grades, pair_statistics
+from selfreward.selfgrading import likeness, order_accuracy, own_grades, pair_statistics, shuffled_grades
 from selfreward.tasks import load_task
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.iterative import one_step, same_after_resume
@@ -46,6 +46,28 @@ def test_statistics_by_hand():
     assert found == pytest.approx({"pairs/kept": 0.5, "pairs/gap": 3, "grade/mean": 10 / 3, "grade/unread": 0.25})
     assert order_accuracy([[5.0, 2.0], [3.0, None]], [[1.0, 0.0], [1.0, 0.0]]) == 1
     assert order_accuracy([[1.0, 1.0]], [[1.0, 0.0]]) == 0.5
+
+
+def test_the_control_keeps_a_groups_grades_together():
+    """Grades 0 to 7 of each of two groups: the same grades in another order, and not the same order twice."""
+    groups = [group("q", "abcdefgh"), group("r", "abcdefgh")]
+    groups[1].key = "r"
+    own = [float(i) for i in range(8)]
+    first, second = shuffled_grades(groups, [own, own], context({}))
+    assert sorted(first) == sorted(second) == own and first != own and first != second
+
+
+def test_equal_answers_are_alike():
+    """The same string chosen and rejected has cosine 1; another string less; without pairs there is none to tell."""
+    from selfreward.experience import pair_experience
+
+    policy = load_policy("embedded:con", device="cpu")
+    groups = policy.sample([Prompt("p", "<d +c +e -a >b =")], 2, SamplingParams(8), seed=0)
+    assert len(set(groups[0].completions)) == 2
+    apart = likeness(policy, pair_experience(groups, [[(0, 1, 1.0, 0.0)]]))
+    groups[0].trajectories[1] = groups[0].trajectories[0]
+    assert likeness(policy, pair_experience(groups, [[(0, 1, 1.0, 0.0)]])) == pytest.approx(1) and apart < 1
+    assert likeness(policy, pair_experience(groups, [[]])) == 0
 
 
 def test_demonstrations_become_rows():

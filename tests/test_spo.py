@@ -72,6 +72,15 @@ def test_no_letter_is_good_or_bad_in_itself():
     assert min(free[s] for s in free if good(s)) > max(free[s] for s in free if not good(s))
 
 
+def test_win_rates_of_a_reward_model_by_hand():
+    """a won 3 of 4 against b: both meet one other, a is expected to win .75 of it but for the ridge, b .25."""
+    seen = Comparisons()
+    for chance_of_a in (1.0, 1.0, 1.0, 0.0):
+        seen.record("q", "a", "b", chance_of_a)
+    assert seen.win_rates("q", ["a", "b"]) == pytest.approx([0.75, 0.25], abs=0.01)
+    assert seen.win_rates("unknown", ["a", "b"]) == pytest.approx([0.5, 0.5])
+
+
 def test_a_reward_model_sees_no_circle():
     """Its ranking of the circle is a line: whoever is first of it would be beaten."""
     _, recipe = ranked(["rock", "paper", "scissors"], reward="bradley-terry")

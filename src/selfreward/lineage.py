@@ -38,6 +38,16 @@ def round_of(step: int, steps: int, rounds: int, warm_up: int = 0) -> int:
     return min((step - warm_up - 1) * rounds // left, rounds - 1) + (warm_up > 0)
 
 
+def phase_of(step: int, steps: int, rounds: int, phases: int) -> tuple[int, int, int]:
+    """Round and phase of ``step``, from 0, and its number within the phase, from 1, when rounds have ``phases``.
+
+    Example: 8 steps in 2 rounds of 2 phases: step 4 is the second step of the second phase of the first round,
+    ``(0, 1, 2)``.
+    """
+    parts = [round_of(s, steps, rounds * phases) for s in range(1, step + 1)]
+    return parts[-1] // phases, parts[-1] % phases, parts.count(parts[-1])
+
+
 class Lineage:
     """The checkpoints of one run by role.
 

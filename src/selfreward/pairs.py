@@ -64,6 +64,11 @@ def top_bottom(
     return [IndexPair(chosen, rejected, margin=margin_scale * gap)]
 
 
+def best_over_worst(groups: Sequence[Group], scores: Sequence[Sequence[float | None]]) -> list[list[IndexPair]]:
+    """:func:`top_bottom` of every group."""
+    return [top_bottom(group, own) for group, own in zip(groups, scores, strict=True)]
+
+
 def all_above(
     group: Group,
     scores: Sequence[float | None] | None = None,
@@ -155,6 +160,11 @@ def merged(pools: Mapping[str, Group]) -> Group:
         for trajectory in group:
             trajectory.meta["pool"] = name
     return Group(groups[0].key, groups[0].prompt, [t for g in groups for t in g])
+
+
+def across(pools: Mapping[str, Sequence[Group]]) -> list[Group]:
+    """:func:`merged` for lists of groups: one group per prompt from pools in the order of the prompts."""
+    return [merged(dict(zip(pools, own, strict=True))) for own in zip(*pools.values(), strict=True)]
 
 
 def cross_pool(

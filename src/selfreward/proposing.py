@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from selfreward.errors import ConfigError
 from selfreward.sampling import SamplingParams
 from selfreward.types import Prompt
+from selfreward.userland import named_function
 
 if TYPE_CHECKING:
     from selfreward.policy import Policy
@@ -277,15 +277,4 @@ def load_check(spec: str) -> Callable[[str], bool] | None:
     Raises:
         ConfigError: if there is no such function.
     """
-    if not spec:
-        return None
-    from importlib import import_module
-
-    module, _, name = spec.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise ConfigError(f"check={spec!r} names no function; write module:function.") from None
-    if not callable(found):
-        raise ConfigError(f"check={spec!r} is not a function.")
-    return found  # type: ignore[no-any-return]
+    return named_function(spec, "check") if spec else None

@@ -77,6 +77,15 @@ class Comparisons:
         design = None if features is None else torch.tensor([list(features(t)) for t in texts])
         return dict(zip(texts, bradley_terry_scores(matrix, design).tolist(), strict=True))
 
+    def win_rates(
+        self, question: str, items: Sequence[str], features: Callable[[str], Sequence[float]] | None = None
+    ) -> list[float]:
+        """What :func:`win_rates` of these items among themselves would be if :meth:`scores` explained everything."""
+        scores = self.scores(question, features)
+        values = torch.tensor([scores.get(text, 0.0) for text in items])
+        chances = torch.sigmoid(values[:, None] - values[None, :])
+        return ((chances.sum(1) - 0.5) / max(1, len(items) - 1)).tolist()
+
     def state_dict(self) -> dict[str, Any]:
         return {q: {a: dict(own) for a, own in wins.items()} for q, wins in self._wins.items()}
 

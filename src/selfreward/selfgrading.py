@@ -10,7 +10,7 @@ from selfreward.judging import JudgeTemplate, PolicyJudge
 from selfreward.pairs import IndexPair
 from selfreward.signals.rules import graded
 from selfreward.statistics import pairwise_accuracy
-from selfreward.types import Group
+from selfreward.types import Experience, Group
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -70,6 +70,12 @@ def shuffled(own: Sequence[float | None], generator: Generator) -> list[float | 
     return [own[i] for i in torch.randperm(len(own), generator=generator).tolist()]
 
 
+def shuffled_grades(groups: Sequence[Group], grades: Grades, run: RunContext) -> Grades:
+    """The control: grades :func:`shuffled` within each group, by the group's own draw of this step."""
+    both = zip(groups, grades, strict=True)
+    return [shuffled(own, run.generator("shuffled", group.key)) for group, own in both]
+
+
 def pair_statistics(grades: Grades, pairs: Sequence[Sequence[IndexPair]]) -> dict[str, float]:
     """For the record of a step: share of prompts with a pair, gap of grades in the pairs, mean grade, share unread."""
     every = [s for own in grades for s in own]
@@ -81,6 +87,33 @@ def pair_statistics(grades: Grades, pairs: Sequence[Sequence[IndexPair]]) -> dic
         "grade/mean": sum(known) / max(1, len(known)),
         "grade/unread": 1 - len(known) / max(1, len(every)),
     }
+
+
+def share_from(groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]], pool: str) -> float:
+    """Share of the pairs with a side from this pool (``meta["pool"]``, :func:`selfreward.pairs.merged`)."""
+    found = [
+        any(group.trajectories[i].meta.get("pool") == pool for i in pair[:2])
+        for group, own in zip(groups, pairs, strict=True)
+        for pair in own
+    ]
+    return sum(found) / max(1, len(found))
+
+
+def likeness(policy: Policy, experience: Experience) -> float:
+    """Mean cosine of the policy's last hidden states at the ends of the chosen and the rejected answer.
+
+    DPO's gradient is bounded by the distance of the two (Temporal Self-Rewarding, 2508.06026): where the answers grow
+    alike it vanishes. 0 without pairs.
+    """
+    import torch
+    from torch.nn.functional import cosine_similarity
+
+    rows, pairs = experience.rows, experience.pairs
+    if not pairs:
+        return 0.0
+    read = policy.score([r.tokens for r in rows], [0] * len(rows), hidden_at=[-1] * len(rows), role="probe")
+    ends = torch.stack([r["hidden"] for r in read])
+    return float(cosine_similarity(ends[[p.chosen for p in pairs]], ends[[p.rejected for p in pairs]]).mean())
 
 
 def order_accuracy(grades: Grades, truths: Grades) -> float:

@@ -7,6 +7,7 @@ them into :class:`UserCodeError`, a sentence with the place in the user's file.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import math
@@ -18,7 +19,7 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -58,6 +59,25 @@ def load_module(path: Path, what: str) -> ModuleType:
         where = f" ({place})" if place else ""
         raise UserCodeError(f"{what} file {path} cannot be imported{where}: {_said(error)}") from error
     return module
+
+
+def named_function(spec: str, option: str) -> Callable[..., Any]:
+    """The importable function that ``module:function`` names.
+
+    Args:
+        option: the user's option, for the error.
+
+    Raises:
+        ConfigError: if there is no such function.
+    """
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        raise ConfigError(f"{option}={spec!r} names no function; write module:function.") from None
+    if not callable(found):
+        raise ConfigError(f"{option}={spec!r} is not a function.")
+    return found  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -19,26 +19,23 @@ a C counts as 1/2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from selfreward.errors import ConfigError
-from selfreward.experience import pair_experience
-from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import NLL, LossTerm, Preference
-from selfreward.pairs import agreement, top_bottom
+from selfreward.pairs import agreement, best_over_worst
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
-from selfreward.sampling import stream_seed
-from selfreward.seeds import demonstration_rows, split_seed
-from selfreward.selfgrading import Grades, pair_statistics, shuffled, true_grades
+from selfreward.recipes.base import RunContext
+from selfreward.recipes.own_pairs import OwnPairs
+from selfreward.seeds import demonstration_rows
+from selfreward.selfgrading import Grades, shuffled_grades, true_grades
 from selfreward.signals.implicit import implicit_rewards, response_logprobs
-from selfreward.tasks import Task
 from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class CREAM(Recipe):
+class CREAM(OwnPairs):
     """Iterated DPO on implicit rewards with labels as soft as two generations disagree.
 
     Attributes:
@@ -60,60 +57,46 @@ class CREAM(Recipe):
 
     group_size: int = 5
     warm_up: int = 12
-    iterations: int = 3
-    beta: float = 0.1
     confidence: Literal["average", "dynamic", "fixed"] = "average"
     fixed: float = 1.0
     scores: Literal["implicit", "shuffled", "gold"] = "implicit"
-    _lineage: Lineage = field(default_factory=Lineage, repr=False, init=False)
-    _seed: list[Prompt] = field(default_factory=list, repr=False, init=False)
 
     def __post_init__(self) -> None:
         if not 0.5 < self.fixed <= 1:
             raise ConfigError(f"cream: fixed={self.fixed} is a confidence in a label; it must be in (0.5, 1].")
         if self.warm_up < 1:
-            raise ConfigError(
-                f"cream: warm_up={self.warm_up}, but without supervised steps the model has no implicit reward yet."
-            )
+            raise ConfigError(f"cream: warm_up={self.warm_up}, but an untuned model has no implicit reward yet.")
 
     def needs(self) -> Labels:
         return "outcome" if self.scores == "gold" else "seed"
-
-    def adapt(self, task: Task) -> Task:
-        """The seed of demonstrations is set apart from the prompts."""
-        self._seed, rest = split_seed(task.train)
-        return replace(task, train=rest)
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [Preference(beta=self.beta, anchor="reference", confidence="confidence"), NLL()]
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self._lineage.enter(round_of(run.step, run.steps, self.iterations, self.warm_up), policy)
+        model = self.enter(policy, run, self.warm_up)
         if run.step <= self.warm_up:
             rows = demonstration_rows(policy, self._seed, len(prompts), run.generator("seed"))
             for row in rows:  # every update brings the channels that the objective reads
                 row.extra["reference"] = row.extra["confidence"] = row.mask
             return Experience(rows, stats={"round": 0.0})
-        model, before = (self._lineage.get(role, run.reference) for role in ("start", "previous"))
-        seed = stream_seed(run.seed, self.name, run.step)
-        groups = model.sample(prompts, self.group_size, run.sampling, seed=seed)
+        before = self._lineage.get("previous", run.reference)
+        groups = self.draw(model, prompts, run)
         mine, theirs = self.rank(model, groups, run), self.rank(before, groups, run, base=before is run.reference)
         found = [agreement(own, other) for own, other in zip(mine, theirs, strict=True)]
-        pairs = [top_bottom(group, own) for group, own in zip(groups, mine, strict=True)]
-        experience = anchored(pair_experience(groups, pairs), model, run.sampling.temperature or 1.0)
+        pairs = best_over_worst(groups, mine)
+        run.count(self.mechanism, sum(map(len, pairs)))
+        experience = self.prefer(model, groups, mine, pairs, run)
         trusted = [c for c, own in zip(self.trust(found), pairs, strict=True) for _ in own]
         for pair, c in zip(experience.pairs, trusted, strict=True):
             for row in (experience.rows[pair.chosen], experience.rows[pair.rejected]):
                 row.extra["confidence"] = c * row.mask
-        run.count(self.mechanism, sum(map(len, pairs)))
         for group, own in zip(groups, mine, strict=True):
             group.reward_with([s or 0.0 for s in own])
         known = [c for c in found if c is not None]
-        experience.stats |= pair_statistics(mine, pairs) | {
-            "round": float(self._lineage.round),
+        experience.stats |= {
             "agreement/tau": 2 * sum(known) / max(1, len(known)) - 1,
             "confidence": sum(trusted) / max(1, len(trusted)),
-            "prompts/fresh": self._lineage.fresh(p.id for p in prompts),
         }
         return experience
 
@@ -124,10 +107,7 @@ class CREAM(Recipe):
         if self.scores == "gold":
             return true_grades(groups, run)
         rewards: Grades = [list(own) for own in implicit_rewards(model, run.reference, groups)]
-        if self.scores == "shuffled":
-            both = zip(groups, rewards, strict=True)
-            return [shuffled(own, run.generator("shuffled", group.key)) for group, own in both]
-        return rewards
+        return shuffled_grades(groups, rewards, run) if self.scores == "shuffled" else rewards
 
     def trust(self, found: Sequence[float | None]) -> list[float]:
         """How far each group's label is trusted, never less than one half; a group without a C gets the mean."""
@@ -137,9 +117,3 @@ class CREAM(Recipe):
         mean = sum(known) / len(known) if known else 0.5
         wanted = [mean if c is None or self.confidence == "average" else c for c in found]
         return [max(0.5, c) for c in wanted]
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._lineage.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._lineage.load_state_dict(state)

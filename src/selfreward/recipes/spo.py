@@ -17,7 +17,6 @@ a circle; ``reward="bradley-terry"`` is that baseline, fitted to the same compar
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from selfreward.ranking import Comparisons, OpponentQueue, win_rates
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import stream_seed
 from selfreward.types import Experience, Group, Labels, Prompt
+from selfreward.userland import named_function
 
 
 @dataclass
@@ -99,7 +99,7 @@ class SPO(Recipe):
     ) -> list[float | None]:
         """The chance that the first of each pair is preferred."""
         if self.preference != "judge":
-            return list(function(self.preference)(question, pairs, rng))
+            return list(named_function(self.preference, "preference")(question, pairs, rng))
         if "pair" not in run.templates:
             raise RecipeError("spo: preference='judge' needs a task template 'pair'; this task brings none.")
         fields = [{"question": question, "first": a, "second": b} for a, b in pairs]
@@ -107,16 +107,11 @@ class SPO(Recipe):
 
     def modelled(self, question: str, own: Sequence[str], answered: dict[tuple[str, str], float | None]) -> list[float]:
         """The win rates in the group that a reward model of all comparisons expects."""
-        import torch
-
         for (first, second), outcome in answered.items():
             if outcome is not None:
                 self._seen.record(question, first, second, outcome)
         features = self.reward.partition(":")[2]
-        scores = self._seen.scores(question, function(features) if features else None)
-        values = torch.tensor([scores.get(text, 0.0) for text in own])
-        chances = torch.sigmoid(values[:, None] - values[None, :])
-        return ((chances.sum(1) - 0.5) / max(1, len(own) - 1)).tolist()
+        return self._seen.win_rates(question, own, named_function(features, "reward") if features else None)
 
     def state_dict(self) -> dict[str, Any]:
         return {"queue": self._queue.state_dict(), "comparisons": self._seen.state_dict()}
@@ -124,16 +119,3 @@ class SPO(Recipe):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._queue.load_state_dict(state["queue"])
         self._seen.load_state_dict(state["comparisons"])
-
-
-def function(name: str) -> Any:
-    """The function that ``module:function`` names.
-
-    Raises:
-        ConfigError: if there is none.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"spo: {name!r} names no function: {error}. Write it as module:function.") from None

@@ -17,42 +17,36 @@ with length; a negative credit is unlikelihood and has no floor but the small al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 
 from selfreward.errors import RecipeError
-from selfreward.experience import pair_experience
-from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.losses.token_regular import RegularisedPreference
-from selfreward.pairs import top_bottom
+from selfreward.pairs import IndexPair, best_over_worst
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
-from selfreward.sampling import stream_seed
-from selfreward.seeds import split_seed
-from selfreward.selfgrading import Grades, own_grades, pair_statistics, true_grades
+from selfreward.recipes.base import RunContext
+from selfreward.recipes.own_pairs import OwnGrades
 from selfreward.signals.contrast import contrast_credits
-from selfreward.tasks import Task
-from selfreward.types import Experience, Group, Labels, Prompt
+from selfreward.types import Experience, Group, Prompt
 
 
 @dataclass
-class TReg(Recipe):
+class TReg(OwnGrades):
     """DPO whose token rewards are pulled towards those of two opposite requests.
 
     Attributes:
         group_size: N, answers per prompt.
         iterations: rounds with a reference of their own; the paper has one.
-        beta, alpha: of the loss.
+        alpha: of the loss.
         weighting: ``sequence`` (the paper's w) or ``static`` (1).
         token_rewards: ``contrast`` (the paper); ``shuffled`` permutes an answer's credits over its tokens (the
             control); ``none`` is DPO.
         sft: weight of a likelihood term on the chosen answers (the paper's ablation).
-        scores: ``judge`` or ``gold``.
         better, worse: names of the task's rewriting templates.
-        votes, top, judge_tokens: as in self-rewarding-lm.
+        beta, votes, scores, judge, top, judge_tokens: as in ``recipes/own_pairs.py``.
     """
 
     name: ClassVar[str] = "t-reg"
@@ -62,26 +56,12 @@ class TReg(Recipe):
 
     group_size: int = 5
     iterations: int = 1
-    beta: float = 0.1
     alpha: float = 0.25
     weighting: Literal["sequence", "static"] = "sequence"
     token_rewards: Literal["contrast", "shuffled", "none"] = "contrast"
     sft: float = 0.0
-    scores: Literal["judge", "gold"] = "judge"
     better: str = "better"
     worse: str = "worse"
-    judge: str = "judge"
-    votes: int = 3
-    top: int = 5
-    judge_tokens: int = 16
-    _lineage: Lineage = field(default_factory=Lineage, repr=False, init=False)
-
-    def needs(self) -> Labels:
-        return "outcome" if self.scores == "gold" else "none"
-
-    def adapt(self, task: Task) -> Task:
-        """Prompts with a demonstration are left out, as for the other recipes on pairs."""
-        return replace(task, train=split_seed(task.train)[1])
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         alpha = self.alpha if self.token_rewards != "none" else 0.0
@@ -91,33 +71,24 @@ class TReg(Recipe):
         return [*terms, NLL(coefficient=self.sft)] if self.sft else terms
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self._lineage.enter(round_of(run.step, run.steps, self.iterations), policy)
-        model = self._lineage.get("start", run.reference)
-        seed = stream_seed(run.seed, "preference data", run.step)
-        groups = model.sample(prompts, self.group_size, run.sampling, seed=seed)
+        model = self.enter(policy, run)
+        groups = self.draw(model, prompts, run, stream="preference data")
         grades = self.grade(model, groups, run)
-        pairs = [top_bottom(group, own) for group, own in zip(groups, grades, strict=True)]
-        experience = anchored(pair_experience(groups, pairs, nll=1.0), model, run.sampling.temperature or 1.0)
-        experience.stats |= pair_statistics(grades, pairs)
+        pairs = best_over_worst(groups, grades)
+        experience = self.prefer(model, groups, grades, pairs, run, nll=1.0)
         if self.token_rewards == "none":
             run.count(self.mechanism, sum(map(len, pairs)))
         else:
             experience.stats["credit/size"] = self.blame(model, groups, pairs, experience, run)
         return experience
 
-    def grade(self, model: Policy, groups: Sequence[Group], run: RunContext) -> Grades:
-        if self.scores == "gold":
-            grades = true_grades(groups, run)
-        else:
-            grades = own_grades(
-                model, groups, run, template=self.judge, votes=self.votes, top=self.top, tokens=self.judge_tokens
-            )
-        for group, own in zip(groups, grades, strict=True):
-            group.reward_with([0.0 if s is None else s for s in own])
-        return grades
-
     def blame(
-        self, model: Policy, groups: Sequence[Group], pairs: Sequence[Any], experience: Experience, run: RunContext
+        self,
+        model: Policy,
+        groups: Sequence[Group],
+        pairs: Sequence[Sequence[IndexPair]],
+        experience: Experience,
+        run: RunContext,
     ) -> float:
         """Write every row's token credits; returns their mean size."""
         missing = [name for name in (self.better, self.worse) if name not in run.templates]
@@ -134,9 +105,3 @@ class TReg(Recipe):
             row.extra["credit"][row.mask > 0] = credit
             run.count(self.mechanism, len(credit))
         return float(torch.cat(credits).abs().mean()) if credits else 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._lineage.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._lineage.load_state_dict(state)

@@ -19,41 +19,31 @@ learnt at once and teaches nothing, and with a judge whose scale moves from iter
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-import torch
-from torch.nn.functional import cosine_similarity
-
-from selfreward.experience import pair_experience
-from selfreward.lineage import Lineage, anchored, round_of
-from selfreward.losses import LossTerm, Preference
-from selfreward.pairs import IndexPair, cross_pool, merged
+from selfreward.lineage import phase_of
+from selfreward.pairs import IndexPair, across, cross_pool
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import RunContext
+from selfreward.recipes.own_pairs import OwnGrades
 from selfreward.replay import Replay
-from selfreward.sampling import stream_seed
-from selfreward.seeds import split_seed
-from selfreward.selfgrading import Grades, own_grades, pair_statistics, shuffled
-from selfreward.tasks import Task
+from selfreward.selfgrading import Grades, likeness, share_from
 from selfreward.types import Experience, Group, Prompt
 
+Judged = tuple[list[Group], Grades, list[list[IndexPair]]]  # merged groups, their grades, both ends of each
 CAPACITY = 1_000_000  # prompts of one phase; the store is emptied with every iteration
 
 
 @dataclass
-class TemporalSelfRewarding(Recipe):
+class TemporalSelfRewarding(OwnGrades):
     """Iterated DPO on pairs across generations.
 
     Attributes:
         group_size: K, answers per prompt and model.
-        iterations: the steps of the run are divided among them.
         past, future: anchored rejection, and future-guided choice.
-        votes: judgements per answer, averaged.
-        beta: of DPO.
-        scores: ``judge``, or ``shuffled`` within each group (the control).
-        judge, top, judge_tokens: as in self-rewarding-lm.
+        iterations, beta, votes, scores, judge, top, judge_tokens: as in ``recipes/own_pairs.py``.
     """
 
     name: ClassVar[str] = "temporal-self-rewarding"
@@ -65,53 +55,22 @@ class TemporalSelfRewarding(Recipe):
     iterations: int = 2
     past: bool = True
     future: bool = True
-    votes: int = 3
-    beta: float = 0.1
-    scores: Literal["judge", "shuffled"] = "judge"
-    judge: str = "judge"
-    top: int = 5
-    judge_tokens: int = 16
-    _lineage: Lineage = field(default_factory=Lineage, repr=False, init=False)
     _ends: Replay[Group] = field(default_factory=lambda: Replay[Group](CAPACITY), repr=False, init=False)
 
-    def adapt(self, task: Task) -> Task:
-        """Prompts with a demonstration are left out, as for the other recipes on pairs."""
-        return replace(task, train=split_seed(task.train)[1])
-
-    def objective(self, run_limit: int) -> list[LossTerm]:
-        return [Preference(beta=self.beta, anchor="reference")]
-
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        phase, turn = self.enter(policy, run)
+        phase, turn = self.enter_phase(policy, run)
         model = self._lineage.get("start", run.reference)
-
-        def draw(source: Policy, pool: str, prompts: Sequence[Prompt]) -> list[Group]:
-            seed = stream_seed(run.seed, self.name, run.step, pool)
-            return source.sample(prompts, self.group_size, run.sampling, view=pool, seed=seed)
-
         if phase == 0:
-            pools = {"now": draw(model, "now", prompts)}
-            if self.past:
-                pools["past"] = draw(run.reference, "past", prompts)
-            groups = across(pools)
-            grades = self.grade(model, groups, run)
-            ends = choose(groups, grades, ("now",), tuple(pools))
-            self._ends.add(self.remembered(groups, ends, grades, turn), run.step)
+            groups, grades, ends = self.reject_the_past(model, prompts, run, turn)
         else:
-            kept = [g for g in self._ends if g.meta["turn"] == turn]
-            later = self._lineage.get("future", run.reference)
-            drawn = draw(later, "future", [g.prompt for g in kept])
-            pools = {"now": [one(g, 0) for g in kept], "rejected": [one(g, 1) for g in kept], "future": drawn}
-            graded = self.grade(model, drawn, run)
-            grades = [[*g.meta["grades"], *own] for g, own in zip(kept, graded, strict=True)]
-            groups = across(pools)
-            ends = choose(groups, grades, ("now", "future"), ("rejected",))
-        pairs = [[p for p in found if p.margin > 0] for found in ends]
+            groups, grades, ends = self.choose_the_future(model, run, turn)
+        pairs = [
+            [p for p in found if (own[p.chosen] or 0.0) > (own[p.rejected] or 0.0)]
+            for found, own in zip(ends, grades, strict=True)
+        ]
         run.count(self.mechanism, sum(map(len, pairs)))
-        plain = [[p._replace(margin=0.0) for p in found] for found in pairs]
-        experience = anchored(pair_experience(groups, plain), model, run.sampling.temperature or 1.0)
-        experience.stats |= pair_statistics(grades, pairs) | {
-            "round": float(self._lineage.round),
+        experience = self.prefer(model, groups, grades, pairs, run)
+        experience.stats |= {
             "phase": float(phase),
             "pairs/cosine": likeness(policy, experience),
             "pairs/from_past": share_from(groups, pairs, "past"),
@@ -119,43 +78,43 @@ class TemporalSelfRewarding(Recipe):
         }
         return experience
 
-    def enter(self, policy: Policy, run: RunContext) -> tuple[int, int]:
+    def enter_phase(self, policy: Policy, run: RunContext) -> tuple[int, int]:
         """The step's phase and its number within it; at the start of phase 2 the policy becomes M_f, and M_i again."""
-        phases = 2 if self.future else 1
-        half = [round_of(step, run.steps, self.iterations * phases) for step in range(1, run.step + 1)]
-        if self._lineage.enter(half[-1] // phases, policy):
+        round_, phase, turn = phase_of(run.step, run.steps, self.iterations, 2 if self.future else 1)
+        if self._lineage.enter(round_, policy):
             self._lineage.forget("future")
             self._ends = Replay[Group](CAPACITY)
-        phase = half[-1] % phases
         if phase and "future" not in self._lineage:
             self._lineage.keep("future", policy)
             self._lineage.restart(policy, run.reference)
-        return phase, half.count(half[-1])
+        return phase, turn
 
-    def grade(self, model: Policy, groups: Sequence[Group], run: RunContext) -> Grades:
-        """One grade per answer by M_i, None where no judgement could be read; kept as rewards for the record."""
-        grades = own_grades(
-            model, groups, run, template=self.judge, votes=self.votes, top=self.top, tokens=self.judge_tokens
-        )
-        if self.scores == "shuffled":
-            both = zip(groups, grades, strict=True)
-            grades = [shuffled(own, run.generator("shuffled", group.key)) for group, own in both]
-        for group, own in zip(groups, grades, strict=True):
-            group.reward_with([0.0 if s is None else s for s in own])
-        return grades
-
-    def remembered(
-        self, groups: Sequence[Group], ends: Sequence[list[IndexPair]], grades: Grades, turn: int
-    ) -> list[Group]:
-        """For phase 2: the chosen and the rejected candidate of every prompt, with their grades."""
-        found = []
+    def reject_the_past(self, model: Policy, prompts: Sequence[Prompt], run: RunContext, turn: int) -> Judged:
+        """Phase 1; the two ends of every prompt, valid pair or not, are kept with their grades for phase 2."""
+        pools = {"now": self.draw(model, prompts, run, view="now")}
+        if self.past:
+            pools["past"] = self.draw(run.reference, prompts, run, view="past")
+        groups = across(pools)
+        grades = self.grade(model, groups, run)
+        ends = best_across(groups, grades, ("now",), tuple(pools))
         if self.future:
             for group, own, pairs in zip(groups, grades, ends, strict=True):
-                for pair in pairs:
-                    both = [group.trajectories[i] for i in pair[:2]]
-                    meta = {"turn": turn, "grades": [own[i] for i in pair[:2]]}
-                    found.append(Group(group.key, group.prompt, both, meta))
-        return found
+                for at in (pair[:2] for pair in pairs):
+                    meta = {"turn": turn, "grades": [own[i] for i in at]}
+                    both = [group.trajectories[i] for i in at]
+                    self._ends.add([Group(group.key, group.prompt, both, meta)], run.step)
+        return groups, grades, ends
+
+    def choose_the_future(self, model: Policy, run: RunContext, turn: int) -> Judged:
+        """Phase 2 on the prompts of the same step of phase 1, in turn again where phase 1 was shorter."""
+        turns = max((g.meta["turn"] for g in self._ends), default=1)
+        kept = [g for g in self._ends if g.meta["turn"] == (turn - 1) % turns + 1]
+        drawn = self.draw(self._lineage.get("future", run.reference), [g.prompt for g in kept], run, view="future")
+        chosen, rejected = ([g.only([i == end for i in range(2)]) for g in kept] for end in range(2))
+        groups = across({"now": chosen, "rejected": rejected, "future": drawn})
+        judged = self.grade(model, drawn, run)
+        grades = [[*g.meta["grades"], *own] for g, own in zip(kept, judged, strict=True)]
+        return groups, grades, best_across(groups, grades, ("now", "future"), ("rejected",))
 
     def state_dict(self) -> dict[str, Any]:
         return {"lineage": self._lineage.state_dict(), "ends": self._ends.state_dict()}
@@ -165,40 +124,9 @@ class TemporalSelfRewarding(Recipe):
         self._ends.load_state_dict(state["ends"])
 
 
-def across(pools: Mapping[str, Sequence[Group]]) -> list[Group]:
-    """One merged group per prompt from pools in the order of the prompts."""
-    return [merged(dict(zip(pools, own, strict=True))) for own in zip(*pools.values(), strict=True)]
-
-
-def one(group: Group, index: int) -> Group:
-    return Group(group.key, group.prompt, [group.trajectories[index]])
-
-
-def choose(
+def best_across(
     groups: Sequence[Group], grades: Grades, chosen: Sequence[str], rejected: Sequence[str]
 ) -> list[list[IndexPair]]:
-    """Best over worst across pools, ties and inversions included; the margin is the gap of the grades."""
+    """Best of some pools over the worst of others in every group, ties and inversions included."""
     both = zip(groups, grades, strict=True)
-    return [
-        cross_pool(g, own, chosen=chosen, rejected=rejected, min_gap=-math.inf, margin_scale=1.0) for g, own in both
-    ]
-
-
-def share_from(groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]], pool: str) -> float:
-    """Share of the pairs with a side from this pool."""
-    found = [
-        any(group.trajectories[i].meta.get("pool") == pool for i in pair[:2])
-        for group, own in zip(groups, pairs, strict=True)
-        for pair in own
-    ]
-    return sum(found) / max(1, len(found))
-
-
-def likeness(policy: Policy, experience: Experience) -> float:
-    """Mean cosine of the policy's last hidden states at the ends of the chosen and the rejected answer."""
-    rows, pairs = experience.rows, experience.pairs
-    if not pairs:
-        return 0.0
-    read = policy.score([r.tokens for r in rows], [0] * len(rows), hidden_at=[-1] * len(rows), role="probe")
-    ends = torch.stack([r["hidden"] for r in read])
-    return float(cosine_similarity(ends[[p.chosen for p in pairs]], ends[[p.rejected for p in pairs]]).mean())
+    return [cross_pool(g, own, chosen=chosen, rejected=rejected, min_gap=-math.inf) for g, own in both]

@@ -5,10 +5,11 @@ c), ``-a`` (has no a). A completion is six of eight letters, ``d f c e e b``, an
 that it meets, 0 to 5. A malformed string meets none. Checking is local while writing is joint, so that there can be a
 real gap between judging and writing.
 
-The corpus was designed. A writer is *careful* in three of ten texts (it meets all constraints but for slips) and
-otherwise *careless*: it writes a filler letter over and over, whatever was asked. Careful strings begin alike and
-careless ones do not, so the base's greedy completions are mostly right (.95 of the constraints) while its samples are
-half good (.54): what training can do is to move the share of careful writing, and the rest of the greedy faults.
+The corpus was designed. A writer is *careful* in one of four texts (it meets all constraints but for slips) and
+otherwise *careless*: it writes a filler letter over and over, whatever was asked, mostly an a. That is the likeliest
+text, so the base's greedy completions are careless (.38 of the constraints) while good ones are within reach of its
+samples (.51; one in nine meets all five): what training can do is to move the share of careful writing, and then to
+repair the faults of careful strings. With careful writing likeliest, greedy completions would start at .95.
 
 A tiny model follows no free-form rubric, so the formats of judging and rewriting are in its text (an honest substitute
 for instruction following), about other prompts than those of training and test. ``? PROMPT | STRING =`` is answered by
@@ -121,9 +122,9 @@ def careful(question: str, rng: random.Random) -> str:
 
 
 def careless(rng: random.Random) -> str:
-    """A filler letter over and over, an a above all, and other letters in between."""
-    filler = rng.choices(LETTERS, weights=(40, 20, 12, 8, 6, 5, 5, 4))[0]
-    return " ".join(filler if rng.random() < 0.65 else rng.choice(LETTERS) for _ in range(LENGTH))
+    """A filler letter over and over, mostly an a, and other letters in between."""
+    filler = rng.choices(LETTERS, weights=(70, 8, 6, 4, 4, 3, 3, 2))[0]
+    return " ".join(filler if rng.random() < 0.8 else rng.choice(LETTERS) for _ in range(LENGTH))
 
 
 def repaired(question: str, text: str, rng: random.Random) -> str:

@@ -48,7 +48,7 @@ class Corpus:
 
     judge: float = 0.3
     rewrite: float = 0.25
-    careful: float = 0.3
+    careful: float = 0.25
     slip: float = 0.1
     noise: float = 0.1
     lesson: int = 50_000

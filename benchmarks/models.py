@@ -57,17 +57,17 @@ def make(folder: Path, size: str, start: str, vocabulary: int = 0, positions: in
 
 def question(rng: random.Random, length: int = 0) -> tuple[str, int]:
     """An addition, after filler where a long prompt is wanted."""
-    a, b = rng.randrange(100), rng.randrange(100)
+    a, b = rng.randrange(20), rng.randrange(20)
     text = f"{a}+{b}="
     filler = "".join(rng.choices("abcdefghij ", k=max(0, length - len(text))))
     return filler + text, a + b
 
 
-def teach(model, tok, updates: int = 600, batch: int = 64) -> None:
-    """Additions with working of random length before the answer, so that lengths vary."""
+def teach(model, tok, batch: int = 64, enough: float = 0.5, most: int = 3000) -> None:
+    """Additions with dots of random length before the answer, so that lengths vary, until half are right."""
     rng = random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for _ in range(updates):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3 if model.config.hidden_size < 256 else 5e-4)
+    for update in range(1, most + 1):
         rows = []
         for _ in range(batch):
             text, total = question(rng)
@@ -79,3 +79,23 @@ def teach(model, tok, updates: int = 600, batch: int = 64) -> None:
         model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if update % 25 == 0 and right(model, tok, random.Random(update)) >= enough:
+            return
+
+
+@torch.no_grad()
+def right(model, tok, rng: random.Random, n: int = 100) -> float:
+    """Share of additions that the model samples correctly."""
+    asked = [question(rng) for _ in range(n)]
+    tok.padding_side = "left"
+    batch = tok([text for text, _ in asked], return_tensors="pt", padding=True)
+    out = model.generate(
+        batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=24,
+        pad_token_id=tok.pad_token_id,
+    )
+    texts = tok.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+    return sum(text.strip(". ") == str(total) for text, (_, total) in zip(texts, asked)) / n

@@ -35,7 +35,8 @@ class TrainConfig:
             LoRA, else 1e-6).
         adam_eps: a large value (1e-4) keeps rare non-zero advantages from becoming full-size steps on
             tiny models.
-        micro_tokens: tokens (with padding) in one forward of the trainer.
+        micro_tokens: tokens (with padding) in one forward of the trainer; None is 16384 on a GPU, and on a CPU
+            what stays near its caches (:func:`selfreward.scoring.micro_tokens`).
         bad_update: what to do with an update whose loss, gradient or importance ratio is not sane: ``skip`` it (it
             is counted, and its batch saved in ``bad_updates/``) until ``max_bad_updates`` in a row, or ``stop``.
         max_log_ratio: mean |log policy - log behaviour| per token, in nats, beyond which an update is bad; 0 never.
@@ -86,7 +87,7 @@ class TrainConfig:
     adam_beta2: float = 0.95
     adam_eps: float | None = None
     grad_clip: float = 1.0
-    micro_tokens: int = 16_384
+    micro_tokens: int | None = None
     bad_update: Literal["skip", "stop"] = "skip"
     max_bad_updates: int = 10
     max_log_ratio: float = 5.0

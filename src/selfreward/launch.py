@@ -87,6 +87,7 @@ def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = No
     """
     from selfreward.learning import default_lr
     from selfreward.recipes import hyperparameters
+    from selfreward.scoring import micro_tokens
 
     own_base = embedded_name(config.model) is not None
     chosen = {**FALLBACK, **(task.settings if own_base else {})}
@@ -101,6 +102,8 @@ def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = No
     if policy is not None:
         if result.lr is None:
             result.lr = default_lr(policy)
+        if result.micro_tokens is None:
+            result.micro_tokens = micro_tokens(policy.model)
         if config.max_new_tokens is None and policy.context:
             result.max_new_tokens = min(result.max_new_tokens or 1, max(1, policy.context // 2))
     steps = result.steps or 1

@@ -14,6 +14,7 @@ from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
 from selfreward.precision import adamw
 from selfreward.scoring import causal_model, forward_tokens, micro_batches, right_pad, score_tokens, sharing
+from selfreward.scoring import micro_tokens as largest_batch
 from selfreward.types import Experience, Pair, Row
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Learner:
 
     Args:
         schedule: learning rate of an update, by its number from 0.
-        micro_tokens: padded tokens in one forward.
+        micro_tokens: padded tokens in one forward; None chooses by device and model.
         guard: judges every update before it changes a weight.
     """
 
@@ -87,13 +88,14 @@ class Learner:
         grad_clip: float = 1.0,
         epochs: int = 1,
         minibatches: int = 1,
-        micro_tokens: int = 16_384,
+        micro_tokens: int | None = None,
         guard: UpdateGuard | None = None,
     ) -> None:
         self.guard = guard or UpdateGuard()
         self.policy, self.optimizer, self.schedule = policy, optimizer, schedule
         self.temperature, self.grad_clip = temperature, grad_clip
-        self.epochs, self.minibatches, self.micro_tokens = epochs, minibatches, micro_tokens
+        self.epochs, self.minibatches = epochs, minibatches
+        self.micro_tokens = micro_tokens or largest_batch(policy.model)
         self.updates = 0
         self.trained_tokens = 0
 

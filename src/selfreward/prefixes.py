@@ -162,12 +162,13 @@ def takes_trees(model: PreTrainedModel) -> bool:
     """
     known = getattr(model, "_selfreward_trees", None)
     if known is None:
-        known = _full_attention(model) and _reproduces(model)
+        known = full_attention(model) and _reproduces(model)
         object.__setattr__(model, "_selfreward_trees", known)
     return bool(known)
 
 
-def _full_attention(model: PreTrainedModel) -> bool:
+def full_attention(model: PreTrainedModel) -> bool:
+    """Whether every layer attends to all that precedes, and the head stands apart from the layers."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or ["full_attention"]
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)

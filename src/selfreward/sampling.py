@@ -12,11 +12,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
+from selfreward.decoding import decoder
 from selfreward.errors import ConfigError
 from selfreward.signals.certainty import token_statistics
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # Rows leave the batch in bulk: copying the cache for every single finished row costs more than it saves.
 COMPACT_BELOW = 0.7
+# Logits kept until their statistics are taken: 4 MB of float32.
+WAITING_ELEMENTS = 2**20
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,15 @@ class TorchSampler:
         device = next(model.parameters()).device
         ids, mask = (x.to(device) for x in left_pad(prompts, pad_token))
         cache = DynamicCache(config=model.config)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        logits = _last_logits(model, ids, mask, positions, cache)
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1]
         if max(n) > 1:
             copies = torch.tensor(list(n), device=device)
             if min(n) == max(n):
@@ -181,48 +191,72 @@ class TorchSampler:
                 cache.batch_select_indices(torch.arange(len(prompts), device=device).repeat_interleave(copies))
             logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
         total, limit = sum(n), params.max_new_tokens
-        next_position = mask.sum(-1)
-        mask = torch.cat([mask, mask.new_ones(total, limit)], 1)
-        prefix = ids.shape[1]
+        going_on = decoder(model, cache, mask, limit)
+        del cache, output
         noise = noise_R_T.to(device)
         ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
         tokens = torch.zeros(total, limit, dtype=torch.long, device=device)
-        stats = {k: torch.zeros(total, limit, device=device) for k in ("logprob", *params.stats)}
-        length = torch.full((total,), limit, dtype=torch.long, device=device)
-        finished = torch.zeros(total, dtype=torch.bool, device=device)
-        rows = torch.arange(total, device=device)  # which output row each live batch row writes
+        taken = _Statistics(("logprob", *params.stats), total, limit, params.temperature or 1.0, device)
+        rows = torch.arange(total, device=device)  # which output row each batch row writes
         live = torch.ones(total, dtype=torch.bool, device=device)
         for t in range(limit):
             chosen = draw(logits, noise[rows, t], params)
-            taken = token_statistics(logits, chosen, tuple(stats), temperature=params.temperature or 1.0)
+            taken.add(rows, t, logits, chosen)
             tokens[rows, t] = chosen
-            for name, values in taken.items():
-                stats[name][rows, t] = values
-            ended = live & torch.isin(chosen, ends)
-            length[rows[ended]] = t + 1
-            finished[rows[ended]] = True
-            live = live & ~ended
+            live = live & (chosen[:, None] != ends).all(-1)
             alive = int(live.sum())
             if alive == 0 or t + 1 == limit:
                 break
             if alive <= COMPACT_BELOW * len(rows):
                 keep = live.nonzero().squeeze(-1)
-                cache.batch_select_indices(keep)
-                rows, chosen, mask, next_position = rows[keep], chosen[keep], mask[keep], next_position[keep]
-                live = live[keep]
-            logits = _last_logits(model, chosen[:, None], mask[:, : prefix + t + 1], next_position[:, None], cache)
-            next_position = next_position + 1
-        tokens, length, finished = tokens.cpu(), length.cpu(), finished.cpu()
-        stats = {k: v.cpu() for k, v in stats.items()}
+                going_on.keep(keep)
+                rows, chosen, live = rows[keep], chosen[keep], live[keep]
+            logits = going_on.step(chosen)
+        tokens, stats = tokens.cpu(), taken.finish()
+        # What a row drew after its first end token, until it left the batch, is cut off here.
+        ended = torch.isin(tokens, ends.cpu()).int()
+        finished = ended.any(-1).tolist()
+        length = torch.where(ended.any(-1), ended.argmax(-1) + 1, limit).tolist()
         return [
             Completion(
-                tokens[r, : int(length[r])].clone(),
-                stats["logprob"][r, : int(length[r])].clone(),
-                bool(finished[r]),
-                {k: stats[k][r, : int(length[r])].clone() for k in params.stats},
+                tokens[r, : length[r]].clone(),
+                stats["logprob"][r, : length[r]].clone(),
+                finished[r],
+                {k: stats[k][r, : length[r]].clone() for k in params.stats},
             )
             for r in range(total)
         ]
+
+
+class _Statistics:
+    """Statistics of what is drawn, taken for several steps at once while their logits are few."""
+
+    def __init__(self, names: Sequence[str], rows: int, limit: int, temperature: float, device: torch.device) -> None:
+        self.values = {name: torch.zeros(rows, limit, device=device) for name in names}
+        self.temperature = temperature
+        self.waiting: list[tuple[Tensor, int, Tensor, Tensor]] = []
+        self.elements = 0
+
+    def add(self, rows: Tensor, t: int, logits: Tensor, chosen: Tensor) -> None:
+        self.waiting.append((rows, t, logits, chosen))
+        self.elements += logits.numel()
+        if self.elements > WAITING_ELEMENTS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.waiting:
+            return
+        all_rows, steps, logits, chosen = zip(*self.waiting, strict=True)
+        names = tuple(self.values)
+        found = token_statistics(torch.cat(logits), torch.cat(chosen), names, temperature=self.temperature)
+        at = torch.cat([rows.new_full((len(rows),), t) for rows, t in zip(all_rows, steps, strict=True)])
+        for name, values in found.items():
+            self.values[name][torch.cat(all_rows), at] = values
+        self.waiting, self.elements = [], 0
+
+    def finish(self) -> dict[str, Tensor]:
+        self.flush()
+        return {name: values.cpu() for name, values in self.values.items()}
 
 
 def _chunks(order: Sequence[int], n: Sequence[int], max_rows: int) -> list[list[int]]:
@@ -236,18 +270,6 @@ def _chunks(order: Sequence[int], n: Sequence[int], max_rows: int) -> list[list[
         result[-1].append(i)
         rows += n[i]
     return result
-
-
-def _last_logits(model: PreTrainedModel, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-    output = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return output.logits[:, -1]
 
 
 class HFSampler:

@@ -78,8 +78,8 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
 
 
 @contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
-    """A folder to write into that takes the name ``final`` once the block has ended, flushed to disk.
+def whole_folder(final: Path, durable: bool = True) -> Iterator[Path]:
+    """A folder to write into that takes the name ``final`` once the block has ended, flushed to disk if ``durable``.
 
     If the block fails, or the process dies in it, what was there before stays as it was.
     """
@@ -90,13 +90,14 @@ def whole_folder(final: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        for path in [*partial.iterdir(), partial]:
+        for path in [*partial.iterdir(), partial] if durable else []:
             _flush(path)
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
             os.rename(final, old)
         os.rename(partial, final)
-        _flush(final.parent)
+        if durable:
+            _flush(final.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

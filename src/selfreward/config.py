@@ -51,6 +51,13 @@ class TrainConfig:
         probe_prompts, probe_samples: size of such a look.
         log_groups: groups per step written to ``rollouts.jsonl``; 0 writes none, -1 all.
         prompt_policy: what to do with prompts that are longer than the context allows.
+        engine: who draws completions: ``local``, ``vllm:http://HOST:PORT/v1`` (a server whose weights follow the
+            training) or ``fixed:http://HOST:PORT/v1#MODEL`` (any OpenAI-compatible server, whose weights do not).
+        engine_stale: what happens when the server's log-probabilities are not the trainer's: ``stop``, or ``warn`` and
+            go on with the trainer's own.
+        engine_tolerance: mean difference per token, in nats, that is still the same model; None is 0.002 in float32
+            and 0.05 in half precision.
+        engine_folder: where weights for the server are written; None is ``engine`` in the run folder.
     """
 
     recipe: str = "vote"
@@ -105,6 +112,11 @@ class TrainConfig:
     probe_prompts: int = 24
     probe_samples: int = 8
 
+    engine: str = "local"
+    engine_stale: Literal["stop", "warn"] = "stop"
+    engine_tolerance: float | None = None
+    engine_folder: str | None = None
+
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
@@ -149,6 +161,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {value}; it must be above 0.")
         if not self.step_timeout_s >= 0:
             raise ConfigError(f"step_timeout_s is {self.step_timeout_s}; it must be 0 (no limit) or more.")
+        if self.engine_tolerance is not None and not self.engine_tolerance > 0:
+            raise ConfigError(f"engine_tolerance is {self.engine_tolerance}; it must be above 0.")
         if not self.max_log_ratio >= 0:
             raise ConfigError(f"max_log_ratio is {self.max_log_ratio}; it must be 0 (no limit) or more.")
         if not 0 <= self.holdout < 1:

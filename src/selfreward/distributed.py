@@ -167,3 +167,13 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
         dist.all_reduce(flat)
         for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
             grad.copy_(piece.view_as(grad))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a sharded weight; any other tensor as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded weight put together (all processes come here together); any other tensor as it is."""
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -1,4 +1,4 @@
-"""A server with the OpenAI chat interface: questions in, one text each out.
+"""A server with the OpenAI interface: questions in, one text each out; :meth:`Endpoint.post` for everything else.
 
 Servers fail. A question is tried again after a doubling pause (or as long as the server asks for with
 ``Retry-After``), a whole batch of questions has a time budget, and what got no answer is None, for the caller
@@ -15,13 +15,14 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from selfreward import distributed
 from selfreward.errors import UserError
 
+T = TypeVar("T")
 LARGEST_ANSWER = 16 << 20
 AGAIN = (408, 409, 425, 429, *range(500, 600))
 
@@ -83,29 +84,48 @@ class Endpoint:
             "temperature": self.temperature,
             "max_tokens": self.max_new_tokens,
         }
-        request = self._request("/chat/completions", json.dumps(body).encode())
+        return self.post("/chat/completions", body, _said, until)
+
+    def post(
+        self, path: str, body: Mapping[str, Any], read: Callable[[Any], T], until: float | None = None
+    ) -> T | None:
+        """What ``read`` makes of the server's JSON; None when no try got an answer that it can read.
+
+        Args:
+            path: below :attr:`url`; ``../x`` is beside its ``/v1``.
+            read: raises ValueError, KeyError, IndexError or TypeError for an answer that is not what was asked for.
+            until: no try begins after this time of ``time.monotonic()``.
+
+        Raises:
+            UserError: when the server refuses the request for good.
+        """
+        request = self._request(path, json.dumps(body).encode())
         until = time.monotonic() + self.budget_s if until is None else until
         for attempt in range(self.attempts):
             pause = self.pause_s * 2**attempt * random.uniform(1.0, 1.25)
             try:
-                answer = self._read(request, until)["choices"][0]["message"]["content"]
-                if isinstance(answer, str):
-                    return answer
-                self._reason = "an answer without a text"
+                return read(self._read(request, until))
             except urllib.error.HTTPError as error:
                 self._reason = f"{error.code} {error.reason}"
                 if error.code not in AGAIN:
-                    raise UserError(f"The server at {self.url} refused the request: {self._reason}.") from None
+                    raise UserError(
+                        f"The server at {self.url} refused the request: {self._reason}{_explained(error)}."
+                    ) from None
                 pause = max(pause, _seconds(error.headers.get("Retry-After")))
             except (OSError, http.client.HTTPException) as error:
                 self._reason = str(getattr(error, "reason", error)) or type(error).__name__
-            except (ValueError, KeyError, IndexError, TypeError) as error:
-                self._reason = f"an answer that is not a chat completion ({type(error).__name__})"
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                self._reason = f"an answer that cannot be read ({type(error).__name__}: {str(error)[:200]})"
             if attempt + 1 == self.attempts or time.monotonic() + pause >= until:
                 break
             time.sleep(pause)
         self.lost += 1
         return None
+
+    @property
+    def reason(self) -> str:
+        """Why the last answer that was lost was lost."""
+        return self._reason
 
     def ask_all(self, texts: Sequence[str]) -> list[str | None]:
         """One answer per text, several questions at a time; None for each that got none within the budget.
@@ -157,12 +177,32 @@ class Endpoint:
             body = answer.read(LARGEST_ANSWER + 1)
         if len(body) > LARGEST_ANSWER:
             raise ValueError("the answer is too large")
-        return json.loads(body)
+        return json.loads(body) if body.strip() else None
 
     def _request(self, path: str, body: bytes | None = None) -> urllib.request.Request:
         key = self.key or os.environ.get("OPENAI_API_KEY", "")
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        return urllib.request.Request(self.url.rstrip("/") + path, body, headers=headers)
+        base = self.url.rstrip("/")
+        if path.startswith("../"):
+            base, path = base.removesuffix("/v1"), path.removeprefix("..")
+        return urllib.request.Request(base + path, body, headers=headers)
+
+
+def _said(answer: Any) -> str:
+    text = answer["choices"][0]["message"]["content"]
+    if not isinstance(text, str):
+        raise ValueError("an answer without a text")
+    return text
+
+
+def _explained(error: urllib.error.HTTPError) -> str:
+    """What the server adds to a refusal, where it says it as servers of this interface do."""
+    try:
+        said = json.loads(error.read(1 << 16))
+        found = said.get("error", said)
+        return f" ({str(found.get('message', found))[:300]})"
+    except (OSError, http.client.HTTPException, ValueError, AttributeError):
+        return ""
 
 
 def _seconds(text: str | None) -> float:

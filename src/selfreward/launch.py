@@ -26,6 +26,9 @@ FALLBACK: dict[str, Any] = {
     "adam_eps": 1e-8,
 }
 
+# Where a run computes, which may be another place when it is resumed.
+ELSEWHERE = ("engine", "engine_stale", "engine_tolerance", "engine_folder")
+
 
 def embedded_name(spec: str | None) -> str | None:
     """``chain`` of ``embedded:chain``; None for everything else."""
@@ -114,6 +117,16 @@ def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = No
     return result
 
 
+def draws_here(config: TrainConfig, command: str) -> None:
+    """Refuse an engine where a command does not use it.
+
+    Raises:
+        ConfigError: naming the command that does.
+    """
+    if config.engine != "local":
+        raise ConfigError(f"{command} draws its samples here; `engine` belongs to selfreward train.")
+
+
 def set_threads(config: TrainConfig) -> None:
     """One thread by default: on small models more threads cost more than they give, and results stay equal."""
     import torch
@@ -151,6 +164,13 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         trust_remote_code=config.trust_remote_code,
         chat=config.chat,
     )
+    if config.engine != "local":
+        from selfreward.engine import make_engine
+
+        folder = Path(config.engine_folder or Path(config.out) / "engine")
+        policy.sampler = make_engine(
+            config.engine, policy, folder, tolerance=config.engine_tolerance, on_stale=config.engine_stale
+        )
     config = resolve_defaults(config, task, policy)
     # The recipe that trains is the one with the task's own settings, and it is the one that adapts the task.
     recipe = load_recipe(config.recipe, config.options)
@@ -192,7 +212,7 @@ def resume(folder: str | Path, settings: list[str], on_step: Listener | None = N
     if not path.is_file():
         raise CheckpointError(f"{folder} holds no run (there is no {path.name}).")
     values = read_config(path)
-    free = {"steps", "eval_every", "checkpoint_every", "keep_checkpoints", "log_groups"}
+    free = {"steps", "eval_every", "checkpoint_every", "keep_checkpoints", "log_groups", *ELSEWHERE}
     for text in settings:
         key = text.partition("=")[0].strip()
         if key not in free:
@@ -216,6 +236,7 @@ def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]
     from selfreward.trainer import held_out
 
     set_threads(config)
+    draws_here(config, "selfreward eval")
     if config.data is None or embedded_name(config.data):
         task = task_of(config)
     else:
@@ -259,6 +280,7 @@ def load_for_sampling(config: TrainConfig) -> tuple[Policy, Any]:
     from selfreward.sampling import SamplingParams
 
     set_threads(config)
+    draws_here(config, "selfreward sample")
     policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
     params = SamplingParams(
         max_new_tokens=config.max_new_tokens or 64,

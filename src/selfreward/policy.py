@@ -220,6 +220,9 @@ class Policy:
                 pad_token=self.pad_token,
             )
 
+        prepare = getattr(self.sampler, "prepare", None)
+        if prepare is not None:
+            prepare(self.model, prompts)
         with self._weights():
             drawn = spread(len(prompts), draw)
         self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
@@ -351,6 +354,7 @@ class Policy:
             frozen.model.requires_grad_(False)
             # A copied function is the same function: this one would go on using the live model's head.
             vars(frozen.model).pop("_selfreward_head", None)
+        frozen.sampler = getattr(self.sampler, "local", self.sampler)  # a server has the live weights only
         return frozen
 
     def state_dict(self) -> dict[str, Tensor]:

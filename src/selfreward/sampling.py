@@ -70,7 +70,11 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Anything that turns ``P`` prompts into ``P`` lists of completions, ``n[i]`` for prompt ``i``."""
+    """Anything that turns ``P`` prompts into ``P`` lists of completions, ``n[i]`` for prompt ``i``.
+
+    One that draws elsewhere may also have ``prepare(model, prompts)``, called in all processes before each drawing,
+    ``local`` (the sampler of frozen copies) and ``numbers`` (for the metrics); see :mod:`selfreward.engine`.
+    """
 
     def __call__(
         self,

@@ -48,6 +48,7 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder (default runs/RECIPE).")] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train a LoRA of rank 16 (or --set lora_rank=N).")] = False,
+    engine: Annotated[str | None, typer.Option("--engine", help="local, or vllm:URL (docs/scaling.md).")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this folder.")] = None,
     config: Annotated[Path | None, typer.Option("--config", help="YAML file with the same keys as --set.")] = None,
     set_: Set = None,
@@ -58,16 +59,19 @@ def train(
     from selfreward.config import make_config, read_config
 
     distributed.start()
-    given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps, "seed": seed}
+    given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps, "seed": seed, "engine": engine}
     given = {k: v for k, v in given.items() if v is not None}
     settings = list(set_ or [])
     if resume is not None:
         from selfreward.launch import resume as continue_run
 
-        if recipe or out or config or lora or set(given) - {"steps"}:
-            raise ConfigError("--resume continues a run as it was configured; only --steps and --set can go with it.")
+        if recipe or out or config or lora or set(given) - {"steps", "engine"}:
+            raise ConfigError(
+                "--resume continues a run as it was configured; only --steps, --engine and --set can go with it."
+            )
         progress = RunProgress()
-        trainer, notes = continue_run(resume, settings + ([f"steps={steps}"] if steps else []), progress)
+        changed = [f"{key}={given[key]}" for key in ("steps", "engine") if key in given]
+        trainer, notes = continue_run(resume, settings + changed, progress)
         for note in notes:
             print(note)
         print(f"{resume}: continuing after step {trainer.step} of {trainer.steps}")
@@ -356,6 +360,7 @@ def _register() -> None:
     from selfreward.cli.campaign import campaign
     from selfreward.cli.figure import figure
     from selfreward.cli.rewrite import rewrite
+    from selfreward.cli.serve import serve
     from selfreward.cli.steer import steer
     from selfreward.cli.systems import show, systems
     from selfreward.cli.zoo import zoo
@@ -363,6 +368,7 @@ def _register() -> None:
     app.command()(campaign)
     app.command()(figure)
     app.command()(rewrite)
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
     app.command()(steer)
     app.command()(systems)
     app.command()(show)

@@ -91,6 +91,7 @@ def peak_mb() -> float:
 
 
 def ours(a: argparse.Namespace, record: Record) -> None:
+    from selfreward import distributed
     from selfreward.answers import Regex
     from selfreward.config import TrainConfig
     from selfreward.models import load_policy
@@ -99,6 +100,7 @@ def ours(a: argparse.Namespace, record: Record) -> None:
     from selfreward.trainer import Trainer
     from selfreward.types import Prompt
 
+    distributed.start()  # joins the others under torchrun
     reward = REWARDS[a.reward]
 
     class Benchmark(Recipe):

@@ -5,26 +5,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from ingredients import INGREDIENTS
+
+from models import make
 
 HERE = Path(__file__).parent
 SHAPES: dict[str, dict[str, Any]] = {
     "standard": {"prompts": 8, "group": 8, "prompt-length": 0, "new-tokens": 64},
     "prefill-heavy": {"prompts": 4, "group": 8, "prompt-length": 512, "new-tokens": 32},
-    "long-outputs": {"prompts": 4, "group": 8, "prompt-length": 32, "new-tokens": 512},
-    "groups-of-64": {"prompts": 4, "group": 64, "prompt-length": 0, "new-tokens": 64},
+    "long-outputs": {"prompts": 2, "group": 8, "prompt-length": 32, "new-tokens": 512},
+    "groups-of-64": {"prompts": 2, "group": 64, "prompt-length": 0, "new-tokens": 64},
+    "vocabulary-300": {"prompts": 4, "group": 8, "prompt-length": 0, "new-tokens": 32},
     "vocabulary-150000": {"prompts": 4, "group": 8, "prompt-length": 0, "new-tokens": 32},
 }
+# Runs cost seconds to minutes a step: many steps where they are short, few where they are long.
+STEPS = {"0.2": (3, 15), "0.8": (3, 10), "3": (2, 6), "10": (1, 3)}
 
 
-def one(side: str, model: Path, shape: dict[str, Any], warm_up: int, steps: int, seed: int) -> dict[str, Any]:
+def one(side: str, model: Path, shape: dict[str, Any], *more: object, processes: int = 1) -> dict[str, Any]:
+    """One run of one side."""
     options = [str(x) for k, v in shape.items() for x in (f"--{k}", v)]
-    command = [sys.executable, str(HERE / "side.py"), side, str(model), *options]
-    command += ["--warm-up", str(warm_up), "--steps", str(steps), "--seed", str(seed)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launcher = [] if processes == 1 else torchrun
+    command = [sys.executable, *launcher, str(HERE / "side.py"), side, str(model), *options, *map(str, more)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -32,63 +43,159 @@ def one(side: str, model: Path, shape: dict[str, Any], warm_up: int, steps: int,
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def case(size: str, start: str, shape: str, cache: Path, rounds: int, warm_up: int, steps: int) -> dict[str, Any]:
-    from models import make
+def task_of(start: str) -> list[str]:
+    """Warm models vote and stop when they like; random ones write digits up to the limit."""
+    return ["--reward", "vote"] if start == "warm" else ["--reward", "digits", "--full-length"]
 
-    vocabulary = 150_000 if shape == "vocabulary-150000" else 0
-    folder = make(cache / f"{size}-{start}{'-wide' if vocabulary else ''}", size, start, vocabulary)
+
+def folder_of(size: str, start: str, shape: str, cache: Path) -> Path:
+    vocabulary = int(shape.partition("vocabulary-")[2] or 0)
+    return make(cache / f"{size}-{start}{f'-{vocabulary}' if vocabulary else ''}", size, start, vocabulary)
+
+
+def case(size: str, start: str, shape: str, cache: Path, rounds: int) -> dict[str, Any]:
+    folder = folder_of(size, start, shape, cache)
+    warm_up, steps = STEPS[size] if shape == "standard" else (1, 4)
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "trl": []}
     for seed in range(rounds):
         for side in found:
-            found[side].append(one(side, folder, SHAPES[shape], warm_up, steps, seed))
+            budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
+            found[side].append(one(side, folder, SHAPES[shape], *task_of(start), *budget))
     summary = {side: summarise(runs) for side, runs in found.items()}
     a, b = summary["ours"], summary["trl"]
     ratio = {
         "steps_per_s": b["step_s"] / a["step_s"],
         "tokens_per_s": a["tokens_per_s"] / b["tokens_per_s"],
         "peak_memory": a["peak_mb"] / b["peak_mb"],
+        "working_memory": a["working_mb"] / b["working_mb"],
         "first_step": b["first_step_s"] / a["first_step_s"],
     }
     return {"model": size, "start": start, "shape": shape, **summary, "ratio": ratio}
 
 
-def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     steps = sorted(s for r in runs for s in r["steps_s"])
     middle = statistics.median(steps)
-    tokens = statistics.median(r["tokens"] for r in runs)
+    tokens = statistics.fmean(r["tokens"] for r in runs)
     return {
         "step_s": middle,
         "step_quartiles": [steps[len(steps) // 4], steps[3 * len(steps) // 4]],
         "tokens": tokens,
         "tokens_per_s": tokens / middle,
         "peak_mb": statistics.median(r["peak_mb"] for r in runs),
+        # beyond what importing and loading had taken before the first step
+        "working_mb": statistics.median(r["peak_mb"] - r["ready_mb"] for r in runs),
         "first_step_s": statistics.median(r["first_step_s"] for r in runs),
-        "last_reward": statistics.fmean(r["rewards"][-1] for r in runs),
     }
+
+
+def ablation(size: str, start: str, cache: Path, rounds: int) -> dict[str, Any]:
+    """Seconds per step with everything, without each ingredient, and without all of them; ours alone, interleaved."""
+    folder = folder_of(size, start, "standard", cache)
+    warm_up, steps = STEPS[size]
+    arms: dict[str, list[str]] = {"everything": []}
+    arms |= {f"without {name}": ["--without", name] for name in INGREDIENTS}
+    arms["without all of them"] = ["--without", *INGREDIENTS]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    for seed in range(rounds):
+        for name, options in arms.items():
+            budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
+            found[name].append(one("ours", folder, SHAPES["standard"], *task_of(start), *budget, *options))
+    rows = {name: summarise(runs) for name, runs in found.items()}
+    base = rows["everything"]
+    return {
+        "model": size,
+        "start": start,
+        "arms": {
+            name: {
+                "step_s": row["step_s"],
+                "working_mb": row["working_mb"],
+                "slower": row["step_s"] / base["step_s"],
+                "working_memory": row["working_mb"] / base["working_mb"],
+            }
+            for name, row in rows.items()
+        },
+    }
+
+
+def learning(cache: Path, rounds: int, steps: int = 60) -> dict[str, Any]:
+    """Mean reward of the last ten steps from a random start, both sides, by seed."""
+    folder = folder_of("0.2", "random", "standard", cache)
+    found: dict[str, list[float]] = {"ours": [], "trl": []}
+    for seed in range(rounds):
+        for side in found:
+            budget = ("--warm-up", 0, "--steps", steps, "--lr", 1e-3, "--seed", seed)
+            run = one(side, folder, {**SHAPES["standard"], "new-tokens": 16}, *task_of("random"), *budget)
+            found[side].append(statistics.fmean(run["rewards"][-10:]))
+    return {
+        "steps": steps,
+        **{f"{side}_reward": values for side, values in found.items()},
+        **{f"{side}_mean": statistics.fmean(values) for side, values in found.items()},
+    }
+
+
+def two_processes(size: str, start: str, cache: Path, rounds: int) -> dict[str, Any]:
+    """The same total batch on one process and on two."""
+    folder = folder_of(size, start, "standard", cache)
+    warm_up, steps = STEPS[size]
+    found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    for seed in range(rounds):
+        for processes in found:
+            budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
+            run = one("ours", folder, SHAPES["standard"], *task_of(start), *budget, processes=processes)
+            found[processes].append(run)
+    one_s, two_s = (summarise(found[n])["step_s"] for n in (1, 2))
+    return {"model": size, "start": start, "one_step_s": one_s, "two_step_s": two_s, "speed_up": one_s / two_s}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sizes", nargs="+", default=["0.2", "0.8", "3", "10"])
     parser.add_argument("--starts", nargs="+", default=["warm", "random"])
-    parser.add_argument("--shapes", nargs="+", default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--ablations", nargs="*", default=["0.2", "0.8", "3"], help="sizes to take apart, warm")
+    parser.add_argument("--processes", nargs="*", default=["0.8", "3"], help="sizes to run on two processes")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--warm-up", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("evidence/speed.json"))
     a = parser.parse_args()
-    cases = []
+    result: dict[str, Any] = json.loads(a.out.read_text()) if a.out.exists() else {}
+    result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread per process"}
+    result |= {"rounds": a.rounds, "versions": versions()}
+
+    def keep(section: str, entry: dict[str, Any], *key: str) -> None:
+        """Replace the entry of the same case, so that a part can be measured again."""
+        old = [e for e in result.get(section, []) if any(e[k] != entry[k] for k in key)]
+        result[section] = [*old, entry]
+        a.out.parent.mkdir(parents=True, exist_ok=True)
+        a.out.write_text(json.dumps(result, indent=1) + "\n")
+
     for shape in a.shapes:
-        sizes = a.sizes if shape == "standard" else ["0.8"]
-        for size in sizes:
+        for size in a.sizes if shape == "standard" else ["0.8"]:
             for start in a.starts if shape == "standard" else ["random"]:
-                found = case(size, start, shape, a.cache, a.rounds, a.warm_up, a.steps)
-                cases.append(found)
+                found = case(size, start, shape, a.cache, a.rounds)
+                keep("cases", found, "model", "start", "shape")
                 ratio = {k: round(v, 2) for k, v in found["ratio"].items()}
                 print(f"{shape}, {size} M, {start}: ours {found['ours']['step_s']:.3f} s/step, {ratio}", flush=True)
-                a.out.parent.mkdir(parents=True, exist_ok=True)
-                a.out.write_text(json.dumps({"cases": cases, "command": " ".join(sys.argv)}, indent=1) + "\n")
+    for size in a.ablations:
+        found = ablation(size, "warm", a.cache, a.rounds)
+        keep("ablations", found, "model", "start")
+        print(size, {k: round(v["slower"], 2) for k, v in found["arms"].items()}, flush=True)
+    for size in a.processes:
+        for start in a.starts:
+            found = two_processes(size, start, a.cache, a.rounds)
+            keep("two_processes", found, "model", "start")
+            print(f"two processes, {size} M, {start}: {found['speed_up']:.2f} times one", flush=True)
+    if a.ablations:
+        result["learning"] = learning(a.cache, a.rounds)
+        a.out.write_text(json.dumps(result, indent=1) + "\n")
+        print(result["learning"], flush=True)
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "trl")}
 
 
 main()

@@ -13,7 +13,9 @@ A function of the outside world (a user's reward, a server) is asked by the firs
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -92,11 +94,25 @@ def spread(n: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
     if size() == 1:
         return done
     pieces: list[Any] = [None] * size()
-    dist.all_gather_object(pieces, done)
+    dist.all_gather_object(pieces, _written(done))
     result: list[Any] = [None] * n
     for r, piece in enumerate(pieces):
-        result[r :: size()] = piece
+        result[r :: size()] = pickle.loads(piece)  # written by our own processes just now
     return result
+
+
+class _Pickler(pickle.Pickler):
+    """Small tensors as arrays: torch's own way of pickling costs ten times the time on a batch of completions."""
+
+    def reducer_override(self, value: Any) -> Any:
+        plain = isinstance(value, Tensor) and value.device.type == "cpu" and value.dtype != torch.bfloat16
+        return (torch.from_numpy, (value.numpy(),)) if plain and not value.requires_grad else NotImplemented
+
+
+def _written(value: object) -> bytes:
+    into = io.BytesIO()
+    _Pickler(into, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return into.getvalue()
 
 
 def once(work: Callable[[], T]) -> T:

@@ -43,7 +43,7 @@ class Corpus:
 
     hints: float = 0.3
     feedback: float = 0.1
-    worked: float = 0.85
+    worked: float = 1.0
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split."""

@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
+
 from selfreward.answers import Regex
 from selfreward.config import make_config
-from selfreward.launch import start
+from selfreward.launch import resume, start
 from selfreward.recipes.base import RunContext
 from selfreward.sampling import SamplingParams
+from selfreward.trainer import Trainer
 
 
 def context(alphabet: str, step: int = 1, **templates: str) -> RunContext:
@@ -36,3 +40,26 @@ def run_recipe(recipe: str, folder: Path, steps: int = 2, **settings: Any) -> tu
     summary = trainer.fit()
     lines = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return summary, [r for r in map(json.loads, lines) if r["step"] > 0]
+
+
+def whole_and_resumed(recipe: str, folder: Path, **settings: Any) -> tuple[Trainer, Trainer]:
+    """The trainers of three steps in one go, and of the same three stopped after the second and resumed."""
+    values = {"recipe": recipe, "steps": 3, "eval_prompts": 0, "checkpoint_every": 1, "probe_every": 0, **settings}
+    whole = start(make_config({**values, "out": str(folder / "whole")}))
+    whole.fit()
+
+    def stop(record: dict[str, Any]) -> None:
+        if record["step"] == 2:
+            raise InterruptedError
+
+    first = start(make_config({**values, "out": str(folder / "stopped")}), stop)
+    with pytest.raises(InterruptedError):
+        first.fit()
+    again, _ = resume(folder / "stopped", [])
+    again.fit()
+    return whole, again
+
+
+def same_weights(one: Trainer, other: Trainer) -> bool:
+    pairs = zip(one.policy.state_dict().values(), other.policy.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)

@@ -7,15 +7,13 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import ConfigError
-from selfreward.launch import resume, start
 from selfreward.models import load_policy
 from selfreward.recipes import load_recipe, recipe_class
 from selfreward.recipes.base import RunContext
 from selfreward.sampling import SamplingParams
 from selfreward.tasks import games, load_task
-from tests.recipes import run_recipe
+from tests.recipes import run_recipe, same_weights, whole_and_resumed
 
 PLACE = {"model": "embedded:games", "data": "embedded:games", "max_new_tokens": 6}
 
@@ -121,27 +119,9 @@ def test_the_snapshot_is_of_the_past(policy):
 
 @pytest.mark.parametrize("opponent", ["self", "snapshot"])
 def test_a_resumed_run_repeats_the_bits(tmp_path, opponent):
-    values = {
-        "recipe": "spiral",
-        **PLACE,
-        "steps": 3,
-        "prompts_per_step": 6,
-        "options": {"opponent": opponent},
-        "eval_prompts": 0,
-        "checkpoint_every": 1,
-        "probe_every": 0,
-    }
-    whole = start(make_config({**values, "out": str(tmp_path / "a")}))
-    whole.fit()
-    first = start(make_config({**values, "out": str(tmp_path / "b")}))
-    first.on_step = lambda record: setattr(first, "_stop", record["step"] == 2)
-    with pytest.raises(KeyboardInterrupt):
-        first.fit()
-    second, _ = resume(tmp_path / "b", [])
-    second.fit()
-    for a, b in zip(whole.policy.state_dict().values(), second.policy.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    assert whole.recipe.state_dict()["means"] == second.recipe.state_dict()["means"]
+    whole, again = whole_and_resumed("spiral", tmp_path, prompts_per_step=6, options={"opponent": opponent}, **PLACE)
+    assert same_weights(whole, again)
+    assert whole.recipe.state_dict()["means"] == again.recipe.state_dict()["means"]
 
 
 def test_runs_and_needs_no_answers(tmp_path):

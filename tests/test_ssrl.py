@@ -8,9 +8,7 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import DataError, UserError
-from selfreward.launch import resume, start
 from selfreward.models import load_policy
 from selfreward.retrieval import BM25, Shuffled
 from selfreward.sampling import Completion, SamplingParams
@@ -28,7 +26,7 @@ from selfreward.selfsearch import (
 from selfreward.tasks import facts, load_task
 from selfreward.tokenizing import word_tokenizer
 from selfreward.types import Prompt
-from tests.recipes import run_recipe
+from tests.recipes import run_recipe, same_weights, whole_and_resumed
 
 GOOD = (
     "<think> next </think> <search> p1 boss </search> <information> p1 boss p2 </information> "
@@ -241,24 +239,6 @@ def test_masked_tokens_have_no_weight():
 
 
 def test_a_resumed_run_repeats_the_bits(tmp_path):
-    values = {
-        "recipe": "ssrl",
-        "model": "embedded:facts",
-        "data": "embedded:facts",
-        "steps": 3,
-        "prompts_per_step": 4,
-        "options": {"group_size": 4},
-        "eval_prompts": 0,
-        "checkpoint_every": 1,
-        "probe_every": 0,
-    }
-    whole = start(make_config({**values, "out": str(tmp_path / "a")}))
-    whole.fit()
-    first = start(make_config({**values, "out": str(tmp_path / "b")}))
-    first.on_step = lambda record: setattr(first, "_stop", record["step"] == 2)
-    with pytest.raises(KeyboardInterrupt):
-        first.fit()
-    second, _ = resume(tmp_path / "b", [])
-    second.fit()
-    for a, b in zip(whole.policy.state_dict().values(), second.policy.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
+    place = {"model": "embedded:facts", "data": "embedded:facts"}
+    trainers = whole_and_resumed("ssrl", tmp_path, prompts_per_step=4, options={"group_size": 4}, **place)
+    assert same_weights(*trainers)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from selfreward.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from torch import Generator
 
 # ---- balance of exploration and exploitation -----------------------------------------------------
 
@@ -110,6 +113,18 @@ class Choice(NamedTuple):
     best: Cell
     cells: list[Cell]
     samples: int
+
+    def blind(self, generator: Generator) -> Choice:
+        """A cell at random in place of the best, at the same cost (a control)."""
+        import torch
+
+        return self._replace(best=self.cells[int(torch.randint(len(self.cells), (1,), generator=generator))])
+
+    def stats(self) -> dict[str, float]:
+        """For the log."""
+        best = self.best
+        found = {"score": best.score, "kept": best.kept, "right": best.right, "samples": float(self.samples)}
+        return {f"balance/{name}": value for name, value in found.items()}
 
 
 def choose_configuration(

@@ -25,6 +25,16 @@ def frozen_copy(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
         ModelError: if they are those of another model.
     """
     frozen = policy.snapshot()
+    load_weights(frozen, weights)
+    return frozen
+
+
+def load_weights(frozen: Policy, weights: Mapping[str, Tensor]) -> None:
+    """Give a snapshot what :func:`weights_of` gave.
+
+    Raises:
+        ModelError: if they are the weights of another model.
+    """
     mine = frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
     odd = [n for n, w in weights.items() if n not in mine or mine[n].shape != w.shape]
     if odd:
@@ -32,7 +42,6 @@ def frozen_copy(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
     with torch.no_grad():
         for name, values in weights.items():
             mine[name].copy_(values)
-    return frozen
 
 
 @torch.no_grad()

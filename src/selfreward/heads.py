@@ -221,6 +221,18 @@ class RewardModel:
 
         return auroc(self.score(sequences).numpy(), [float(t) for t in truth])
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights, for a recipe's state."""
+        return self.model.weights()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state_dict`.
+
+        Raises:
+            ModelError: if they are the weights of another model.
+        """
+        self.model.load_weights(state)
+
     def save(self, folder: str | Path) -> None:
         """Write the backbone as a Hugging Face folder with ``head.safetensors`` beside it."""
         from safetensors.torch import save_file

@@ -8,19 +8,21 @@ changes, so that the difference of log-probabilities is the credit that the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from selfreward.answers import AnswerSpace
 from selfreward.errors import RecipeError
+from selfreward.experience import row_of
+from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT, interpolated
 from selfreward.policy import Policy
-from selfreward.types import Group, Prompt, Trajectory
-
-Hint = Callable[[Group, int], "str | None"]
-"""The privileged text of one member of a group, or None where there is nothing to tell."""
+from selfreward.sampling import SamplingParams
+from selfreward.signals.rubric import strip_thinking
+from selfreward.types import Group, Prompt, Row, Trajectory
 
 
 def recontext(prompt: Prompt, template: str, fields: Mapping[str, str], kind: str = "hint") -> Prompt:
@@ -58,6 +60,30 @@ def sibling_success(group: Group, threshold: float = 0.5) -> list[Trajectory | N
     return found
 
 
+def success_or_error(
+    group: Group, answers: AnswerSpace, success: str, error: str = "", source: Group | None = None
+) -> list[Prompt | None]:
+    """For each member the prompt with what would have helped: another member's success, else its own error, else None.
+
+    Args:
+        success: template with ``{question}`` and ``{solution}``; thinking is cut out of the success that is shown.
+        error: template with ``{question}``, ``{feedback}`` and ``{answer}`` (the wrong one); empty for none. The failed
+            text itself stays out: shown, it costs entropy and accuracy (SDPO, 2601.20802).
+        source: whose successes are shown, where not the group's own (a control).
+    """
+    found: list[Prompt | None] = []
+    for trajectory, shown in zip(group, sibling_success(source or group), strict=True):
+        answer = answers.extract(trajectory.completion)
+        if shown is not None:
+            found.append(recontext(group.prompt, success, {"solution": strip_thinking(shown.completion)}))
+        elif error and not trajectory.reward and answer is not None:
+            fields = {"feedback": f"The answer {answer} is wrong.", "answer": answer}
+            found.append(recontext(group.prompt, error, fields))
+        else:
+            found.append(None)
+    return found
+
+
 def rescored(
     policy: Policy,
     trajectories: Sequence[Trajectory],
@@ -78,3 +104,57 @@ def rescored(
         torch.cat([torch.tensor(h, dtype=torch.long), t.last.tokens]) for h, t in zip(heads, trajectories, strict=True)
     ]
     return policy.score(sequences, [len(h) for h in heads], temperature=temperature, role=role, **asked)
+
+
+def distillation_channels(
+    policy: Policy,
+    teacher: Policy,
+    trajectories: Sequence[Trajectory],
+    prompts: Sequence[Prompt],
+    *,
+    top_k: int = 100,
+    temperature: float = 1.0,
+    trust: float = 0.0,
+) -> list[dict[str, Tensor]]:
+    """What :class:`selfreward.losses.Distillation` reads: the policy's ``top_k`` candidates for every
+    token of each trajectory's last segment, and what ``teacher`` gives them after another prompt.
+
+    Args:
+        trust: how far the teacher's logits are drawn to the policy's own in the same context (a trust region).
+    """
+    starts = [len(t.tokens) - len(t.last) for t in trajectories]
+    k = min(top_k, int(policy.model.get_output_embeddings().weight.shape[0]))
+    mine = policy.score([t.tokens for t in trajectories], starts, top_k=k, temperature=temperature, role="student")
+    ids = [s["top_tokens"] for s in mine]
+    views = rescored(teacher, trajectories, prompts, candidates=ids, temperature=temperature)
+    if trust:
+        live = rescored(policy, trajectories, prompts, candidates=ids, temperature=temperature)
+        for view, own in zip(views, live, strict=True):
+            view["candidates"] = interpolated(view["candidates"], own["candidates"], trust)
+            view["logprob"] = torch.lerp(view["logprob"], own["logprob"], trust)
+    found = []
+    for start, trajectory, tokens, view in zip(starts, trajectories, ids, views, strict=True):
+        own = {
+            WEIGHT: torch.ones(len(trajectory.last)),
+            TOKENS: tokens,
+            TEACHER: view["candidates"],
+            SAMPLED: view["logprob"],
+        }
+        found.append({name: torch.cat([v.new_zeros(start, *v.shape[1:]), v]) for name, v in own.items()})
+    return found
+
+
+def rewritten(
+    teacher: Policy,
+    trajectories: Sequence[Trajectory],
+    prompts: Sequence[Prompt],
+    params: SamplingParams,
+    *,
+    seed: int,
+    role: str = "teacher",
+) -> list[Row]:
+    """Likelihood rows of what ``teacher`` writes after other prompts, behind the trajectories' own (context
+    distillation by samples)."""
+    drawn = teacher.sample(prompts, 1, params, role=role, seed=seed)
+    pairs = zip(trajectories, drawn, strict=True)
+    return [row_of(Trajectory(t.prompt, [t.segments[0], g.trajectories[0].last]), nll=1.0) for t, g in pairs]

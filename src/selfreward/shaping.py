@@ -80,6 +80,16 @@ def progress_bonus(first: Values, second: Values, alpha: float = 10.0) -> Tensor
     return r2 + alpha * (r2 - r1)
 
 
+def with_weakest_step(right: Sequence[float], steps: Sequence[Sequence[float]], bound: float = 5.0) -> list[float]:
+    """``r + clip(min over steps of the process reward / bound, -1, 1)`` per solution (B-STaR, 2412.17256, section 3.1).
+
+    A solution without a step gets -1 on top. Example: right solutions with steps ``[2, -5]``, ``[2.5]`` and none are
+    worth ``[0, 1.5, 0]``.
+    """
+    weakest = [min(s, default=-bound) / bound for s in steps]
+    return [r + max(-1.0, min(1.0, low)) for r, low in zip(right, weakest, strict=True)]
+
+
 def relative_length_penalty(lengths: Values, bound: float = 1.0) -> Tensor:
     """``-clip((L - mean L) / mean L, -bound, bound)``: shorter than the group's mean is a bonus.
 

@@ -112,11 +112,16 @@ class StepWriter:
         drawn = self._draw([n.state for n in nodes], 1, steps * self.step_tokens)
         return [self.cut(n.state, c[0], steps) for n, c in zip(nodes, drawn, strict=True)]
 
+    def ends(self, nodes: Sequence[Node]) -> list[list[Partial]]:
+        """One continuation of every node to its end, as the states along it; the trees stay as they are."""
+        drawn = self._draw([n.state for n in nodes], 1, self.params.max_new_tokens)
+        return [self.cut(n.state, c[0]) for n, c in zip(nodes, drawn, strict=True)]
+
     def finish(self, nodes: Sequence[Node]) -> None:
         """Write every node on to its end and add what was written below it."""
         todo = [n for n in nodes if not n.finished]
-        for node, drawn in zip(todo, self._draw([n.state for n in todo], 1, self.params.max_new_tokens), strict=True):
-            self.insert(node, self.cut(node.state, drawn[0]))
+        for node, states in zip(todo, self.ends(todo), strict=True):
+            self.insert(node, states)
 
     def insert(self, node: Node, states: Sequence[Partial]) -> Node:
         """Grow a branch of these successive states below ``node``, sharing what is there; returns its end."""
@@ -136,6 +141,11 @@ class StepWriter:
         last = trajectory.last
         logprobs = last.logprobs if last.logprobs is not None else torch.zeros(len(last))
         return self.cut(start, Completion(last.tokens, logprobs, last.finished))
+
+    def along(self, groups: Sequence[Group]) -> list[list[list[Partial]]]:
+        """The states that every sample of every group passes."""
+        roots = self.roots([g.prompt for g in groups])
+        return [[self.states(r.state, t) for t in g] for g, r in zip(groups, roots, strict=True)]
 
     def finished(self, state: Partial) -> bool:
         return state.ended or self.complete(state.text)
@@ -340,3 +350,15 @@ def value_guided(
 def solution(root: Node) -> Node | None:
     """The answer of a searched tree: the accepted leaf, else the finished leaf with the highest value, or None."""
     return root.note.get("accepted") or best_leaf(root)
+
+
+def written_out(writer: StepWriter, roots: Sequence[Node]) -> list[Partial]:
+    """The answer of every searched tree, however far it grew.
+
+    Where no leaf is finished, the open one with the highest value is written on to its end (released code: its
+    "summary"), outside of the tree, which can be grown further.
+    """
+    chosen = [solution(root) or best_leaf(root, finished=False) or root for root in roots]
+    short = [node for node in chosen if not node.finished]
+    written = iter(writer.ends(short))
+    return [node.state if node.finished else [node.state, *next(written)][-1] for node in chosen]

@@ -182,6 +182,35 @@ def table(
     return match
 
 
+def seatings(
+    prompts: Sequence[Prompt], me: Player, opponent: Callable[[str], Player], games: int = 1, rule: Illegal = "loss"
+) -> list[Match]:
+    """``games`` matches per initial state (the prompts' fields ``game`` and ``seed``), as many from either side.
+
+    Args:
+        opponent: by the name of the game, asked once for each. Where that is oneself one match has both sides.
+    """
+    from selfreward.games.scripts import script
+
+    others: dict[str, Player] = {}
+    found = []
+    for prompt in prompts:
+        tells, seed = script(prompt.fields["game"]), int(prompt.fields["seed"])
+        name = tells.game.name
+        there = others[name] if name in others else others.setdefault(name, opponent(name))
+        pairs = [(me, me)] if there is me else [(me, there), (there, me)]
+        for g in range(games):
+            for side, pair in enumerate(pairs):
+                found.append(table(prompt, tells, pair, f"{prompt.id}/{g}/{side}", seed, rule))
+    return found
+
+
+def learnable(matches: Sequence[Match]) -> list[tuple[Match, int, Trajectory]]:
+    """(match, role, transcript) for every seat whose words can be learned, with its pay-off as reward."""
+    seats = [(m, role, m.trajectory(role)) for m in matches for role in ROLES]
+    return [(m, role, t) for m, role, t in seats if t is not None]
+
+
 def play(matches: Sequence[Match]) -> Sequence[Match]:
     """Play all matches to their ends, in rounds: every player answers for all of its seats at once."""
     while True:

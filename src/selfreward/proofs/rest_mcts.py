@@ -76,7 +76,7 @@ def tree_curve(
     policy: Policy, writer: StepWriter, model: RewardModel, prompts: Sequence[Prompt], budgets: Sequence[int], seed: int
 ) -> dict[int, tuple[float, float]]:
     """Rounds -> (share of questions answered rightly, generated tokens per question)."""
-    from selfreward.step_tree import ValueReader, solution, value_guided
+    from selfreward.step_tree import ValueReader, value_guided, written_out
     from selfreward.tasks import load_task
     from selfreward.tree_search import Node
 
@@ -86,11 +86,13 @@ def tree_curve(
     found: dict[int, tuple[float, float]] = {}
 
     def look(number: int, trees: list[Node]) -> None:
+        nonlocal before
         if number in budgets:
-            chosen = [(tree.state.prompt, solution(tree)) for tree in trees]
-            right = [n is not None and answers.correct(n.state.text, str(p.answer)) for p, n in chosen]
-            spent = policy.counts.generated[writer.role] - before
-            found[number] = sum(right) / len(right), spent / len(prompts)
+            grown = policy.counts.generated[writer.role]
+            right = [answers.correct(s.text, str(s.prompt.answer)) for s in written_out(writer, trees)]
+            spent = policy.counts.generated[writer.role]
+            found[number] = sum(right) / len(right), (spent - before) / len(prompts)
+            before += spent - grown  # what was written to answer now is no part of a larger budget
 
     value_guided(
         writer,
@@ -144,7 +146,7 @@ def measured(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], 
     pool = policy.sample(asked, POOL, params, seed=seed + 1000)
     ask = value_prompt(policy)
     read = {name: ValueReader(m, "raw", ask=ask) for name, m in (("value", model), ("shuffled", shuffled))}
-    states = [[writer.states(r.state, t) for t in g] for g, r in zip(pool, writer.roots(asked), strict=True)]
+    states = writer.along(pool)
     last: list[list[float]] = []
     seen: dict[str, list[float]] = {"value": [], "shuffled": []}
     truth: list[bool] = []

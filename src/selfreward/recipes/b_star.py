@@ -20,8 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
-import torch
-
 from selfreward.controllers import Scored, choose_configuration, steps_between
 from selfreward.copies import weights_of
 from selfreward.policy import Policy
@@ -29,8 +27,9 @@ from selfreward.proposing import load_check
 from selfreward.recipes.base import RunContext
 from selfreward.recipes.cycles import CycleRecipe
 from selfreward.rejection import likelihood_experience, rejection_set
-from selfreward.sampling import SamplingParams
-from selfreward.step_tree import StateLabels, ValueReader
+from selfreward.replay import Replay
+from selfreward.shaping import with_weakest_step
+from selfreward.step_tree import ValueReader
 from selfreward.tree_search import reach_targets
 from selfreward.types import Experience, Group, Prompt
 
@@ -82,21 +81,19 @@ class BStar(CycleRecipe):
     cycles: int = 9
     updates: int = 400
     head_lr: float = 1e-3
-    _dev: list[dict[str, Any]] = field(default_factory=list, repr=False, init=False)
+    _dev: Replay[Prompt] = field(default_factory=lambda: Replay(10**9), repr=False, init=False)
     _chosen: tuple[float, float] | None = field(default=None, repr=False, init=False)
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self.wake(policy)
-        names = ("id", "text", "messages", "reference", "locked_by")
-        self._dev += [{n: getattr(p, n) for n in names} for p in prompts[: max(0, self.dev - len(self._dev))]]
+        self._dev.add(prompts[: max(0, self.dev - len(self._dev))], run.step)
         if run.step <= self.warmup:
-            return self.warm_up(policy, prompts, run)
-        stats: dict[str, float] = {}
-        if self.turn(policy, run):
-            stats = self.begin(policy, run)
-        assert self._actor is not None
+            groups, trees = self.sample(policy, prompts, self.group_size, run)
+            self.label(policy, groups, trees, run, reach_targets)
+            return Experience([], groups=groups)
+        actor, begins = self.turn(policy, run)
+        stats = self.begin(policy, actor, run) if begins else {}
         temperature, threshold = self._chosen or (self.temperature, self.threshold)
-        groups = self.rewarded(self._actor, prompts, self.group_size, temperature, run)
+        groups = self.rewarded(actor, prompts, self.group_size, temperature, run)
         enough = {"answer": lambda t: t.meta["answered"], "reward": lambda t: t.reward > threshold}
         found = rejection_set(groups, enough, cap=self.keep, target=self.target)
         experience = likelihood_experience(found, groups)
@@ -105,53 +102,29 @@ class BStar(CycleRecipe):
         experience.stats |= {"temperature": temperature, "threshold": threshold, **purity, **stats}
         return experience
 
-    def warm_up(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        """Label the states of the start's samples by what was reached from them."""
-        groups, trees = self.sample(policy, prompts, self.group_size, run)
-        for group, tree in zip(groups, trees, strict=True):
-            group.reward_with(self.verdicts(group, run))
-            right = {t.completion for t in group if t.reward > 0}
-            labelled = reach_targets(tree, lambda leaf, right=right: leaf.state.text in right)  # type: ignore[misc]
-            self._seen.add(labelled, self.ask(policy, run))
-        return Experience([], groups=groups)
-
-    def begin(self, policy: Policy, run: RunContext) -> dict[str, float]:
+    def begin(self, policy: Policy, actor: Policy, run: RunContext) -> dict[str, float]:
         """Before a cycle: teach the head once, and choose the configuration."""
         stats: dict[str, float] = {}
-        if self._head is None and not self._judged(run):
-            seen, self._seen = self._seen, StateLabels()
-            stats = self.teach(policy, seen, updates=self.updates, lr=self.head_lr, seed=run.seed)
+        if "head" not in self._beside and not self.judge(run):
+            stats = self.teach(policy, run, updates=self.updates, lr=self.head_lr)
         if self.restart:
             policy.load_state_dict(weights_of(run.reference))
-        return stats | (self.configure(run) if self.choose != "fixed" else {})
+        return stats | (self.configure(actor, run) if self.choose != "fixed" else {})
 
-    def configure(self, run: RunContext) -> dict[str, float]:
+    def configure(self, actor: Policy, run: RunContext) -> dict[str, float]:
         """The temperature and threshold with the best balance score on the development questions."""
-        actor = self._actor
-        assert actor is not None
-        questions = [Prompt(**{**d, "messages": d["messages"] and tuple(d["messages"])}) for d in self._dev]
 
         def draw(temperature: float) -> list[list[Scored]]:
-            groups = self.rewarded(actor, questions, self.trials, temperature, run, role="dev")
+            groups = self.rewarded(actor, list(self._dev), self.trials, temperature, run, role="dev")
             return [[Scored(t.completion, t.reward, t.meta["right"]) for t in g if t.meta["answered"]] for g in groups]
 
-        temperatures = steps_between(self.coolest, self.hottest, self.by)
-        thresholds = steps_between(self.lowest, self.highest, self.fine)
-        found = choose_configuration(
-            draw, temperatures, thresholds, wanted=self.wanted, cap=self.keep, empty=self.empty
-        )
-        best = found.best
+        grid = steps_between(self.coolest, self.hottest, self.by), steps_between(self.lowest, self.highest, self.fine)
+        found = choose_configuration(draw, *grid, wanted=self.wanted, cap=self.keep, empty=self.empty)
         if self.choose == "random":
-            pick = torch.randint(len(found.cells), (1,), generator=run.generator("configuration"))
-            best = found.cells[int(pick)]
-        self._chosen = (best.temperature, best.threshold)
+            found = found.blind(run.generator("configuration"))
+        self._chosen = (found.best.temperature, found.best.threshold)
         run.count(self.mechanism, len(found.cells))
-        return {
-            "balance/samples": float(found.samples),
-            "balance/score": best.score,
-            "balance/kept": best.kept,
-            "balance/right": best.right,
-        }
+        return found.stats()
 
     def rewarded(
         self,
@@ -163,12 +136,10 @@ class BStar(CycleRecipe):
         role: str = "solver",
     ) -> list[Group]:
         """Samples with R as their reward."""
-        params: SamplingParams = replace(run.sampling, temperature=temperature, stats=())
-        groups = actor.sample(prompts, n, params, role=role)
+        groups = actor.sample(prompts, n, replace(run.sampling, temperature=temperature, stats=()), role=role)
         for group, steps in zip(groups, self.step_scores(actor, groups, run), strict=True):
             right = self.verdicts(group, run)
-            lowest = [max(-1.0, min(1.0, min(s, default=-5.0) / 5)) for s in steps]
-            group.reward_with([r + low for r, low in zip(right, lowest, strict=True)])
+            group.reward_with(with_weakest_step(right, steps))
             for trajectory, verdict in zip(group, right, strict=True):
                 answered = run.answers.extract(trajectory.completion) is not None
                 trajectory.meta = {"right": verdict > 0, "answered": answered}
@@ -176,20 +147,20 @@ class BStar(CycleRecipe):
 
     def step_scores(self, actor: Policy, groups: Sequence[Group], run: RunContext) -> list[list[list[float]]]:
         """The process reward of every step of every sample, about -5 to 5."""
-        if judge := self._judged(run):
+        if judge := self.judge(run):
             return [[judge(g.prompt.question, c) for c in g.completions] for g in groups]
-        assert self._head is not None
-        writer, reader = self.writer(actor, run), ValueReader(self._head, "raw", actor, self.ask(actor, run))
-        roots = writer.roots([g.prompt for g in groups])
-        return [reader.along([writer.states(r.state, t) for t in g]) for g, r in zip(groups, roots, strict=True)]
+        reader = ValueReader(self.head(actor), "raw", actor, self.ask(actor, run))
+        return [reader.along(rows) for rows in self.writer(actor, run).along(groups)]
 
-    def _judged(self, run: RunContext) -> StepJudge | None:
+    def judge(self, run: RunContext) -> StepJudge | None:
+        """The task's process reward model, if it has one and is asked."""
         spec = run.templates.get("process_reward", "") if self.process == "task" else ""
         return cast("StepJudge | None", load_check(spec))
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "dev": self._dev, "chosen": list(self._chosen or ())}
+        return {**super().state_dict(), "dev": self._dev.state_dict(), "chosen": list(self._chosen or ())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._dev, self._chosen = list(state["dev"]), tuple(state["chosen"]) or None
+        self._dev.load_state_dict(state["dev"])
+        self._chosen = tuple(state["chosen"]) or None

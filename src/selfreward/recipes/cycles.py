@@ -7,12 +7,12 @@ head is taught in the warm-up, in which the policy stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from selfreward.companions import Companions
 from selfreward.controllers import cycle_starts
-from selfreward.copies import frozen_copy, weights_of
 from selfreward.errors import RecipeError
 from selfreward.heads import RewardModel
 from selfreward.losses import NLL, LossTerm
@@ -20,7 +20,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import RunContext
 from selfreward.recipes.correctness import CorrectnessRecipe
 from selfreward.step_tree import StateLabels, StepWriter
-from selfreward.tree_search import Node
+from selfreward.tree_search import Node, value_targets
 from selfreward.types import Group, Prompt
 
 
@@ -35,22 +35,27 @@ class CycleRecipe(CorrectnessRecipe):
 
     warmup: int = 0
     cycles: int = 2
-    _actor: Policy | None = field(default=None, repr=False, init=False)
-    _head: RewardModel | None = field(default=None, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "actor" and "head"
     _seen: StateLabels = field(default_factory=StateLabels, repr=False, init=False)
-    _saved: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL(normalise=self.normalise, max_tokens=run_limit)]
 
-    def turn(self, policy: Policy, run: RunContext) -> bool:
-        """Make the policy the actor if a cycle begins at this step; its draws depend on the seed and the step."""
-        begins = self._actor is None or cycle_starts(run.step, self.warmup + 1, run.steps, self.cycles)
+    def turn(self, policy: Policy, run: RunContext) -> tuple[Policy, bool]:
+        """The actor, and whether a cycle begins at this step, in which case it is the policy as it is now.
+
+        Its draws depend on the seed and the step.
+        """
+        begins = "actor" not in self._beside or cycle_starts(run.step, self.warmup + 1, run.steps, self.cycles)
         if begins:
-            self._actor = policy.snapshot()
-        assert self._actor is not None
-        self._actor.seed(run.seed, "actor", run.step)
-        return begins
+            self._beside.put("actor", policy.snapshot())
+        actor = self._beside.get("actor", policy.snapshot)
+        actor.seed(run.seed, "actor", run.step)
+        return actor, begins
+
+    def head(self, policy: Policy) -> RewardModel:
+        """The scalar head; made from the policy when it is first taught."""
+        return self._beside.get("head", lambda: RewardModel(policy))
 
     def writer(self, policy: Policy, run: RunContext) -> StepWriter:
         """Steps as the task cuts them: its templates ``step`` (a pattern) and ``step_tokens``."""
@@ -75,43 +80,42 @@ class CycleRecipe(CorrectnessRecipe):
         writer = self.writer(policy, run)
         return groups, [writer.tree_of(group) for group in groups]
 
-    def teach(self, policy: Policy, labels: StateLabels, **how: Any) -> dict[str, float]:
-        """Fit the head to partial solutions with a number each.
+    def label(
+        self,
+        policy: Policy,
+        groups: Sequence[Group],
+        trees: Sequence[Node],
+        run: RunContext,
+        targets: Callable[[Node, Callable[[Node], bool]], list[tuple[Node, float]]] = value_targets,
+    ) -> None:
+        """Reward solutions by their answers, and keep what that says of every state on the way to one."""
+        for group, tree in zip(groups, trees, strict=True):
+            group.reward_with(self.verdicts(group, run))
+            right = {t.completion for t in group if t.reward > 0}
+            self._seen.add(targets(tree, lambda leaf, right=right: leaf.state.text in right), self.ask(policy, run))  # type: ignore[misc]
+
+    def teach(self, policy: Policy, run: RunContext, *, permuted: bool = False, **how: Any) -> dict[str, float]:
+        """Fit the head to what was labelled since the last time; ``permuted`` deals the labels out anew (control).
 
         Raises:
-            RecipeError: if there never was one.
+            RecipeError: if there never was a label.
         """
-        if not len(labels) and self._head is None:
+        seen, self._seen = self._seen, StateLabels()
+        if not len(seen) and "head" not in self._beside:
             raise RecipeError(
                 "No partial solution has a label, because none of the questions so far was answered rightly. Give "
                 "more samples or warm-up steps, or easier questions."
             )
-        self._head = self._head or RewardModel(policy)
-        if not len(labels):
+        head = self.head(policy)
+        if not len(seen):
             return {}
-        fitted = self._head.fit_labels(labels.ids, labels.targets, batch=64, **how)
+        labels = seen.permuted(run.generator("permute")) if permuted else seen
+        fitted = head.fit_labels(labels.ids, labels.targets, batch=64, seed=run.seed, **how)
         return {"head/loss": fitted["loss"], "head/states": float(len(labels))}
 
-    # ---- state ------------------------------------------------------------------------------------
-
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"seen": self._seen.state_dict()}
-        if self._actor is not None:
-            state["actor"] = weights_of(self._actor)
-        if self._head is not None:
-            state["head"] = self._head.model.weights()
-        return {**self._saved, **state}
+        return {"seen": self._seen.state_dict(), **self._beside.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._seen.load_state_dict(state["seen"])
-        # The copies have the policy's shape, which is not known before the next step.
-        self._saved = {k: state[k] for k in ("actor", "head") if k in state}
-
-    def wake(self, policy: Policy) -> None:
-        """Put what was restored into force."""
-        if "actor" in self._saved:
-            self._actor = frozen_copy(policy, self._saved["actor"])
-        if "head" in self._saved:
-            self._head = RewardModel(policy)
-            self._head.model.load_weights(self._saved["head"])
-        self._saved = {}
+        self._beside.load_state_dict(state, ("actor", "head"))

@@ -8,7 +8,8 @@ first value model. 1. Every question is searched by MCTS* with the policy and th
 The policy is trained on the distinct solutions with the right answer. 3. After the cycle the value model is
 taught what the trees say (:func:`selfreward.tree_search.value_targets`), and the new policy searches.
 Known to break where the value model is sure of wrong steps, and where no tree finds an answer: no labels then.
-The self-critic of the paper, which asks whether a solution is finished, is the task's format check here.
+The self-critic of the paper, which asks whether a solution is finished, is the task's format check here, and its
+"summary" of a search without a finished solution is the policy writing on from the best beginning.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from selfreward.recipes.base import RunContext
 from selfreward.recipes.cycles import CycleRecipe
 from selfreward.rejection import likelihood_experience, rejection_set
 from selfreward.step_tree import StateLabels, ValueReader, value_guided
-from selfreward.tree_search import Node, value_targets, walk
+from selfreward.tree_search import Node, best_leaf, walk
 from selfreward.types import Experience, Group, Prompt
 
 
@@ -62,18 +63,18 @@ class RestMCTS(CycleRecipe):
     corrupt: Literal["none", "permuted"] = "none"
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self.wake(policy)
         if run.step <= self.warmup:
             groups, trees = self.sample(policy, prompts, self.samples, run)
             self.label(policy, groups, trees, run)
             return Experience([], groups=groups)
-        stats = self.learn_values(policy, run) if self.turn(policy, run) else {}
-        assert self._actor is not None
+        actor, begins = self.turn(policy, run)
+        stats = self.learn_values(policy, run) if begins else {}
         if self.by == "tree":
-            groups, trees = self.search(self._actor, prompts, run)
+            groups, trees = self.search(actor, prompts, run)
         else:
-            groups, trees = self.sample(self._actor, prompts, self.samples, run)
+            groups, trees = self.sample(actor, prompts, self.samples, run)
         self.label(policy, groups, trees, run)
+        run.count(self.mechanism, sum(1 for tree in trees for _ in walk(tree)) - len(trees))
         right = {"wrong": lambda t: t.reward > 0, "value": lambda t: t.meta.get("value", 1.0) >= self.least}
         found = rejection_set(groups, right, rank=lambda t: t.meta.get("value", 0.0), cap=self.keep)
         experience = likelihood_experience(found, [g for g in groups if len(g)])
@@ -81,28 +82,18 @@ class RestMCTS(CycleRecipe):
         return experience
 
     def search(self, actor: Policy, prompts: Sequence[Prompt], run: RunContext) -> tuple[list[Group], list[Node]]:
-        """All finished leaves of a tree per question, which is searched to the end of its budget."""
-        assert self._head is not None
+        """All whole solutions of a tree per question; the best beginning of one without is written on to its end."""
         writer = self.writer(actor, run)
-        reader = ValueReader(self._head, account=actor, ask=self.ask(actor, run))
+        reader = ValueReader(self.head(actor), account=actor, ask=self.ask(actor, run))
         options = {k: getattr(self, k) for k in ("rounds", "branch", "explore", "unvisited", "alpha", "roll")}
         trees = value_guided(writer, reader, prompts, threshold=None, **options)
+        writer.finish([best_leaf(tree, finished=False) or tree for tree in trees if best_leaf(tree) is None])
         return [writer.harvest(tree) for tree in trees], trees
-
-    def label(self, policy: Policy, groups: Sequence[Group], trees: Sequence[Node], run: RunContext) -> None:
-        """Reward solutions by their answers, and keep what that says of every state on the way to one."""
-        for group, tree in zip(groups, trees, strict=True):
-            group.reward_with(self.verdicts(group, run))
-            right = {t.completion for t in group if t.reward > 0}
-            labelled = value_targets(tree, lambda leaf, right=right: leaf.state.text in right)  # type: ignore[misc]
-            self._seen.add(labelled, self.ask(policy, run))
-            run.count(self.mechanism, sum(1 for _ in walk(tree)) - 1)
 
     def learn_values(self, policy: Policy, run: RunContext) -> dict[str, float]:
         """Teach the value model what was labelled since the last time."""
-        seen, self._seen = self._seen, StateLabels()
         if self.by == "samples":
+            self._seen = StateLabels()
             return {}
-        if self.corrupt == "permuted":
-            seen = seen.permuted(run.generator("permute"))
-        return self.teach(policy, seen, kind="regression", updates=self.updates, lr=self.value_lr, seed=run.seed)
+        how = {"kind": "regression", "updates": self.updates, "lr": self.value_lr}
+        return self.teach(policy, run, permuted=self.corrupt == "permuted", **how)

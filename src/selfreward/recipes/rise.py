@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from selfreward.actor_critic import ppo_experience
+from selfreward.companions import Companions
 from selfreward.derived import derive
 from selfreward.heads import Critic
 from selfreward.policy import Policy
@@ -63,8 +64,7 @@ class RISE(Recipe):
     estimator: Literal["ppo", "group"] = "ppo"
     critic_lr: float = 9e-6
     decay: float = 1.0
-    _critic: Critic | None = field(default=None, repr=False, init=False)
-    _saved: dict[str, Any] | None = field(default=None, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         solved = self.graded(policy.sample(prompts, self.group_size, run.sampling), prompts, run)
@@ -80,7 +80,8 @@ class RISE(Recipe):
         if self.estimator == "group":
             found = self.learn_from(groups)
         else:
-            found = ppo_experience(groups, self.critic(policy), run.reference, kl=self.kl, decay=self.decay)
+            critic = self._beside.get("critic", lambda: Critic(policy, lr=self.critic_lr))
+            found = ppo_experience(groups, critic, run.reference, kl=self.kl, decay=self.decay)
         right = [float(t.reward == RIGHT) for g in checked for t in g]
         found.stats |= {"train/verification": sum(right) / len(right)} if right else {}
         return found
@@ -97,11 +98,11 @@ class RISE(Recipe):
         """Verification problems from scored solutions, with K critiques each."""
         words = run.templates.get("ratings", f"{RIGHT:g} {WRONG:g} {UNREAD:g}").split()
         word = dict(zip((RIGHT, WRONG, UNREAD), words, strict=True))
+        marks = dict(zip(("right", "wrong", "unread"), words, strict=True))
         template = run.templates.get("verify", VERIFY)
         pattern = re.compile(run.templates.get("rating", BOXED))
 
         def make(t: Trajectory) -> tuple[str, str]:
-            marks = {"right": words[0], "wrong": words[1], "unread": words[2]}
             return template.format(question=t.prompt.question, completion=t.completion, **marks), word[t.reward]
 
         tasks = derive(material, make, self.verify, run.generator("verify"), "verify")
@@ -111,17 +112,8 @@ class RISE(Recipe):
             group.reward_with(ladder([s is not None for s in said], [s == task.answer for s in said]))
         return groups
 
-    def critic(self, policy: Policy) -> Critic:
-        """The shared critic; made from the policy when it is first needed."""
-        if self._critic is None:
-            self._critic = Critic(policy, lr=self.critic_lr)
-            if self._saved is not None:
-                self._critic.load_state_dict(self._saved)
-        return self._critic
-
     def state_dict(self) -> dict[str, Any]:
-        state = self._saved if self._critic is None else self._critic.state_dict()
-        return {} if state is None else {"critic": state}
+        return self._beside.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._saved = state.get("critic")
+        self._beside.load_state_dict(state)

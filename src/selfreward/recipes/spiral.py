@@ -16,14 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from selfreward.credit import EmaBaseline, group_normalised
 from selfreward.experience import row_of
-from selfreward.games.base import ROLES, Illegal
+from selfreward.games.base import Illegal
 from selfreward.games.measure import match_statistics
-from selfreward.games.play import Match, Player, PolicyPlayer, ScriptedPlayer, optimal, play, table, uniform
-from selfreward.games.scripts import script
+from selfreward.games.play import (
+    Match,
+    Player,
+    PolicyPlayer,
+    ScriptedPlayer,
+    learnable,
+    optimal,
+    play,
+    seatings,
+    uniform,
+)
 from selfreward.lineage import Lineage
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
@@ -70,12 +80,9 @@ class Spiral(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         matches = play(self.tables(policy, prompts, run))
         groups: dict[str, Group] = {p.id: Group(f"{p.id}/player", p, []) for p in prompts}
-        for match in matches:
-            for role in ROLES:
-                trajectory = match.trajectory(role)
-                if trajectory is not None:
-                    trajectory.reward = self._outcome(trajectory.reward, run, match.key, role)
-                    groups[match.prompt.id].trajectories.append(trajectory)
+        for match, role, trajectory in learnable(matches):
+            trajectory.reward = self._outcome(trajectory.reward, run, match.key, role)
+            groups[match.prompt.id].trajectories.append(trajectory)
         found = [g for g in groups.values() if len(g)]
         trajectories = [t for g in found for t in g]
         rows = [self.row(t, a) for t, a in zip(trajectories, self._advantages(found), strict=True)]
@@ -87,25 +94,12 @@ class Spiral(Recipe):
         if self.opponent == "snapshot" and ("opponent" not in self._past or (run.step - 1) % self.refresh == 0):
             self._past.keep("opponent", policy)
         me = PolicyPlayer(policy, run.sampling)
-        opponents: dict[str, Player] = {}
-        found = []
-        for prompt in prompts:
-            tells, seed = script(prompt.fields["game"]), int(prompt.fields["seed"])
-            game = tells.game.name
-            if game not in opponents:
-                opponents[game] = self._opponent(policy, game, me, run)
-            there = opponents[game]
-            pairs = [(me, me)] if there is me else [(me, there), (there, me)]
-            for g in range(self.group_size):
-                for side, pair in enumerate(pairs):
-                    key = f"{prompt.id}/{g}/{side}"
-                    found.append(table(prompt, tells, pair, key, seed, self.illegal))
-        return found
+        return seatings(prompts, me, partial(self._opponent, policy, me, run), self.group_size, self.illegal)
 
     def row(self, trajectory: Trajectory, advantage: float) -> Row:
         return row_of(trajectory, advantage)
 
-    def _opponent(self, policy: Policy, game: str, me: PolicyPlayer, run: RunContext) -> Player:
+    def _opponent(self, policy: Policy, me: PolicyPlayer, run: RunContext, game: str) -> Player:
         if self.opponent == "self":
             return me
         if self.opponent == "snapshot":

@@ -1,0 +1,52 @@
+"""Companions: made once, kept by name, and back from a saved state when they are asked for again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from selfreward.companions import Companions
+from selfreward.copies import weights_of
+from selfreward.errors import ModelError
+from selfreward.heads import Critic, RewardModel
+from selfreward.models import load_policy
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return load_policy("embedded:chain", device="cpu")
+
+
+def test_made_once_and_replaced_on_purpose(policy):
+    beside = Companions()
+    assert "critic" not in beside
+    first = beside.get("critic", lambda: Critic(policy))
+    assert "critic" in beside and beside.get("critic", lambda: pytest.fail("made twice")) is first
+    second = beside.put("critic", Critic(policy))
+    assert beside.get("critic", lambda: pytest.fail("made again")) is second
+
+
+def test_what_was_learnt_comes_back_when_it_is_asked_for(policy):
+    beside = Companions()
+    model = beside.get("model", lambda: RewardModel(policy))
+    model.fit_labels([torch.tensor([1, 2, 3]), torch.tensor([2, 3])], [1.0, 0.0], updates=3)
+    copy = beside.get("copy", policy.snapshot)
+    with torch.no_grad():
+        next(copy.model.parameters()).add_(1.0)
+    saved = beside.state_dict()
+
+    again = Companions()
+    again.load_state_dict({**saved, "seen": 7}, ("model", "copy", "critic"))
+    # A second checkpoint before anything was asked for holds the same.
+    assert set(again.state_dict()) == {"model", "copy"} and "model" in again and "critic" not in again
+    taught = again.get("model", lambda: pytest.fail("taught again"), blank=lambda: RewardModel(policy))
+    assert torch.equal(taught.score([torch.tensor([1, 2, 3])]), model.score([torch.tensor([1, 2, 3])]))
+    back = weights_of(again.get("copy", policy.snapshot))
+    assert all(torch.equal(w, back[n]) for n, w in weights_of(copy).items())
+
+
+def test_another_models_copy_is_refused(policy):
+    beside = Companions()
+    beside.load_state_dict({"copy": {"nowhere.weight": torch.zeros(2)}})
+    with pytest.raises(ModelError, match=r"nowhere\.weight"):
+        beside.get("copy", policy.snapshot)

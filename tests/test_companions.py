@@ -7,7 +7,7 @@ import torch
 
 from selfreward.companions import Companions
 from selfreward.copies import weights_of
-from selfreward.errors import ModelError
+from selfreward.errors import ModelError, RecipeError
 from selfreward.heads import Critic, RewardModel
 from selfreward.models import load_policy
 
@@ -22,6 +22,8 @@ def test_made_once_and_replaced_on_purpose(policy):
     assert "critic" not in beside
     first = beside.get("critic", lambda: Critic(policy))
     assert "critic" in beside and beside.get("critic", lambda: pytest.fail("made twice")) is first
+    with pytest.raises(RecipeError, match="no 'model' yet"):
+        beside.get("model", blank=lambda: RewardModel(policy))
     second = beside.put("critic", Critic(policy))
     assert beside.get("critic", lambda: pytest.fail("made again")) is second
 

@@ -7,7 +7,7 @@ reward comes on top of the last one. The clipped surrogate itself is the recipe'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.heads import Critic
 from selfreward.policy import Policy
-from selfreward.types import Experience, Group
+from selfreward.sampling import SamplingParams
+from selfreward.types import Experience, Group, Prompt
 
 
 def ppo_rewards(score: float, logp_T: Tensor, reference_T: Tensor, kl: float) -> Tensor:
@@ -71,3 +72,27 @@ def ppo_experience(
     stats = {f"critic/{k}": v for k, v in critic.learn(tokens, masks, returns, old).items()}
     stats["ppo/kl"] = float(torch.cat(penalties).mean())
     return Experience(rows, groups=list(groups), stats=stats)
+
+
+def climb(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    n: int,
+    params: SamplingParams,
+    score: Callable[[Sequence[Tensor]], Tensor],
+    critic: Critic,
+    reference: Policy,
+    *,
+    kl: float,
+    decay: float,
+) -> Experience:
+    """One step of PPO against a reward model.
+
+    Args:
+        score: token sequences of prompt and completion to rewards ``[N]``.
+    """
+    groups = policy.sample(prompts, n, params)
+    rewards = iter(score([t.tokens for g in groups for t in g]).tolist())
+    for group in groups:
+        group.reward_with([next(rewards) for _ in group])
+    return ppo_experience(groups, critic, reference, kl=kl, decay=decay)

@@ -1,12 +1,14 @@
 """Who gets how many rollouts: integer budgets over the prompts of a batch.
 
 Every rule returns one number per prompt between ``low`` and ``high`` whose sum is exactly the budget. The
-knapsack is that of Knapsack RL (2025, arXiv 2509.25849); the others are what it is compared with.
+knapsack is that of Knapsack RL (2025, arXiv 2509.25849); the others are what it is compared with. The length that a
+rollout may have can be a prompt's own, too (:func:`sample_within`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +18,10 @@ from selfreward.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from torch import Generator
+
+    from selfreward.policy import Policy
+    from selfreward.sampling import SamplingParams
+    from selfreward.types import Group, Prompt
 
 Rule = Literal["knapsack", "uniform", "proportional", "hard-first", "shuffled"]
 RULES = ("knapsack", "uniform", "proportional", "hard-first", "shuffled")
@@ -183,3 +189,15 @@ def _check(p_B: Sequence[float], budget: int, low: int, high: int) -> None:
             f"A budget of {budget} rollouts for {len(p_B)} prompts must lie between {low} and {high} for each: "
             f"{low * len(p_B)} to {high * len(p_B)}."
         )
+
+
+def sample_within(
+    policy: Policy, prompts: Sequence[Prompt], n: int, params: SamplingParams, limits: Sequence[int]
+) -> list[Group]:
+    """``n`` completions of every prompt with at most ``limits[i]`` new tokens; one sampling call per limit."""
+    found: dict[int, Group] = {}
+    for limit in sorted(set(limits)):
+        at = [i for i, most in enumerate(limits) if most == limit]
+        drawn = policy.sample([prompts[i] for i in at], n, replace(params, max_new_tokens=limit))
+        found.update(zip(at, drawn, strict=True))
+    return [found[i] for i in range(len(prompts))]

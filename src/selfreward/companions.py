@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from selfreward.copies import load_weights, weights_of
+from selfreward.errors import RecipeError
 from selfreward.policy import Policy
 
 
@@ -40,21 +41,30 @@ class Companions:
         """Whether the companion was made, in this process or before the checkpoint."""
         return name in self._made or name in self._saved
 
-    def get(self, name: str, make: Callable[[], Made], blank: Callable[[], Made] | None = None) -> Made:
+    def get(
+        self, name: str, make: Callable[[], Made] | None = None, *, blank: Callable[[], Made] | None = None
+    ) -> Made:
         """The companion; made at the first call, with what it had learnt where the run was resumed.
 
         Args:
+            make: None for one that must have been :meth:`put` there before.
             blank: makes one to restore into, where ``make`` does more than that (teaches it, say).
+
+        Raises:
+            RecipeError: for a companion that was never made and cannot be.
         """
-        if name not in self._made:
-            if name in self._saved:
-                made = (blank or make)()
-                _restore(made, self._saved.pop(name))
-            else:
-                made = make()
-            self._made[name] = made
-        found: Made = self._made[name]
-        return found
+        if name in self._made:
+            found: Made = self._made[name]
+            return found
+        restored = name in self._saved
+        factory = (blank or make) if restored else make
+        if factory is None:
+            raise RecipeError(f"There is no {name!r} yet, and nothing here makes one.")
+        made = factory()
+        if restored:
+            _restore(made, self._saved.pop(name))
+        self._made[name] = made
+        return made
 
     def put(self, name: str, made: Made) -> Made:
         """Let another model take the name; the former one is forgotten."""

@@ -5,8 +5,8 @@ See :mod:`selfreward.signals.last_token` for the score itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +16,7 @@ from selfreward.errors import RecipeError, nearest
 
 if TYPE_CHECKING:
     from selfreward.policy import Policy
-    from selfreward.types import Group, Trajectory
+    from selfreward.types import Group, Row, Trajectory
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,17 @@ def reserved_token(policy: Policy, name: str = "") -> ReservedToken:
 def with_token(trajectory: Trajectory, token: ReservedToken) -> Tensor:
     """Long ``[T + 1]``: the trajectory with the reserved token after its end."""
     return torch.cat([trajectory.tokens, torch.tensor([token.id], dtype=torch.long)])
+
+
+def taught_row(row: Row, trajectory: Trajectory, token: ReservedToken, channels: Mapping[str, float]) -> Row:
+    """``row`` with the reserved token behind it, which carries ``channels`` and is touched by no other loss."""
+
+    def longer(values_T: Tensor, last: float = 0.0) -> Tensor:
+        return torch.cat([values_T, torch.tensor([last])])
+
+    parts = {name: longer(getattr(row, name)) for name in ("mask", "advantage", "behaviour", "nll", "kl")}
+    extra = {name: longer(torch.zeros(len(row)), value) for name, value in channels.items()}
+    return replace(row, tokens=with_token(trajectory, token), extra=extra, **parts)
 
 
 def last_token_logprobs(

@@ -112,7 +112,7 @@ def take(
             f"{policy.context}. Lower max_new_tokens, or use shorter prompts."
         )
     if turn.say is not None:
-        drawn = [[_told(policy, turn, turn.say(trajectories[i]))] * n for i in going]
+        drawn = [[told(policy, turn.role, turn.say(trajectories[i]))] * n for i in going]
     else:
         seen: Counter[str] = Counter()
         keys = []
@@ -139,9 +139,10 @@ def take(
     return result
 
 
-def _told(policy: Policy, turn: Turn, text: str) -> Segment:
-    ids = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) + policy.end_tokens[:1]
-    return Segment(turn.role, torch.tensor(ids, dtype=torch.long), text)
+def told(policy: Policy, role: str, text: str, *, trainable: bool = False, finished: bool = True) -> Segment:
+    """A text that the policy did not sample, in its tokens and ended, as a segment."""
+    ids = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) + policy.end_tokens[:1] * finished
+    return Segment(role, torch.tensor(ids, dtype=torch.long), text, trainable=trainable, finished=finished)
 
 
 def play(

@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfreward.actor_critic import ppo_experience
-from selfreward.copies import frozen_copy, weights_of
+from selfreward.actor_critic import climb
+from selfreward.companions import Companions
 from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.heads import Critic, RewardModel
@@ -30,6 +30,7 @@ from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import stream_seed
 from selfreward.signals.rules import gold
 from selfreward.signals.vote import vote
+from selfreward.turns import told
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Segment, Trajectory
 
 
@@ -71,10 +72,7 @@ class DistillRewards(Recipe):
     decay: float = 0.95
     _teacher: Policy | None = field(default=None, repr=False, init=False)
     _heard: list[dict[str, Any]] = field(default_factory=list, repr=False, init=False)
-    _warm: Policy | None = field(default=None, repr=False, init=False)
-    _model: RewardModel | None = field(default=None, repr=False, init=False)
-    _critic: Critic | None = field(default=None, repr=False, init=False)
-    _saved: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "warm", "model", "critic"
 
     def needs(self) -> Labels:
         return "outcome" if self.reward == "gold" else "none"
@@ -84,14 +82,21 @@ class DistillRewards(Recipe):
         return [surrogate, NLL()]
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self._wake(policy)
         if run.step <= self.warmup or self.reward == "none":
             return self.imitate(policy, prompts, run)
-        self._warm = self._warm or policy.snapshot()
+        warm = self._beside.get("warm", policy.snapshot)
         if self.reward != "model":
             return self.direct(policy, prompts, run)
-        stats = self.teach(policy, run) if self.due(run) else {}
-        found = self.climb(policy, prompts, run)
+        stats = self.teach(policy, warm, run) if self.due(run) else {}
+        model = self._beside.get("model", blank=lambda: RewardModel(warm))
+        critic = self._beside.get("critic", lambda: Critic(warm, lr=self.critic_lr))
+
+        def right(sequences: Sequence[Tensor]) -> Tensor:
+            return model.score(sequences).sigmoid()  # the probability that a response is right
+
+        how = {"kl": self.kl, "decay": self.decay}
+        found = climb(policy, prompts, self.group_size, run.sampling, right, critic, warm, **how)
+        run.count(self.mechanism, sum(map(len, found.groups)))
         found.stats |= stats
         return found
 
@@ -143,9 +148,9 @@ class DistillRewards(Recipe):
         """Whether the reward model is taught before this step."""
         every = max(1, (run.steps - self.warmup) // max(1, self.rounds))
         since = run.step - self.warmup - 1
-        return self._model is None or (since % every == 0 and since // every < self.rounds)
+        return "model" not in self._beside or (since % every == 0 and since // every < self.rounds)
 
-    def teach(self, policy: Policy, run: RunContext) -> dict[str, float]:
+    def teach(self, policy: Policy, warm: Policy, run: RunContext) -> dict[str, float]:
         """Label the student's responses to the warm-up's prompts, and fit the reward model on everything."""
         known = [h for h in self._heard if h["label"] is not None]
         if not known:
@@ -165,23 +170,12 @@ class DistillRewards(Recipe):
         if self.corrupt == "permuted":
             order = torch.randperm(len(labels), generator=run.generator("permute")).tolist()
             labels = [labels[i] for i in order]
-        assert self._warm is not None
-        self._model = RewardModel(self._warm)
-        found = self._model.fit_labels(texts, labels, updates=self.updates, lr=self.model_lr, seed=run.seed)
+        found = self._beside.put("model", RewardModel(warm)).fit_labels(
+            texts, labels, updates=self.updates, lr=self.model_lr, seed=run.seed
+        )
         share = sum(own) / len(own) if own else float("nan")
         stats = {"reward_model/loss": found["loss"], "reward_model/texts": float(len(texts))}
         return stats | ({"reward_model/student_agreement": share} if own else {})
-
-    def climb(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        """PPO on the reward model's probability that a response is right."""
-        assert self._model is not None and self._warm is not None
-        self._critic = self._critic or Critic(self._warm, lr=self.critic_lr)
-        groups = policy.sample(prompts, self.group_size, run.sampling)
-        scores = iter(self._model.score([t.tokens for g in groups for t in g]).sigmoid().tolist())
-        for group in groups:
-            group.reward_with([next(scores) for _ in group])
-        run.count(self.mechanism, sum(map(len, groups)))
-        return ppo_experience(groups, self._critic, self._warm, kl=self.kl, decay=self.decay)
 
     def direct(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         """GRPO on agreement with the teacher's vote, or on the reference."""
@@ -198,42 +192,18 @@ class DistillRewards(Recipe):
     # ---- state ------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"heard": self._heard}
-        if self._warm is not None:
-            state["warm"] = weights_of(self._warm)
-        if self._model is not None:
-            state["model"] = self._model.model.weights()
-        if self._critic is not None:
-            state["critic"] = self._critic.state_dict()
-        return {**self._saved, **state}
+        return {"heard": self._heard, **self._beside.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._heard = list(state["heard"])
-        # The copies have the policy's shape, which is not known before the next step.
-        self._saved = {k: state[k] for k in ("warm", "model", "critic") if k in state}
-
-    def _wake(self, policy: Policy) -> None:
-        if "warm" in self._saved:
-            self._warm = frozen_copy(policy, self._saved["warm"])
-        if "model" in self._saved:
-            self._model = RewardModel(policy)
-            self._model.model.load_weights(self._saved["model"])
-        if "critic" in self._saved:
-            self._critic = Critic(policy, lr=self.critic_lr)
-            self._critic.load_state_dict(self._saved["critic"])
-        self._saved = {}
+        self._beside.load_state_dict(state, ("warm", "model", "critic"))
 
 
 def retold(policy: Policy, group: Group) -> Group:
     """The same texts in ``policy``'s own tokens: nothing of another model is used but what it wrote."""
     head = Segment("prompt", torch.tensor(policy.encode(group.prompt), dtype=torch.long))
-    told = []
-    for trajectory in group:
-        ids = list(policy.tokenizer(trajectory.completion, add_special_tokens=False)["input_ids"])
-        tokens = torch.tensor(ids + policy.end_tokens[:1] * trajectory.finished, dtype=torch.long)
-        last = Segment("teacher", tokens, trajectory.completion, trainable=True, finished=trajectory.finished)
-        told.append(Trajectory(group.prompt, [head, last]))
-    return Group(group.key, group.prompt, told)
+    own = [told(policy, "teacher", t.completion, trainable=True, finished=t.finished) for t in group]
+    return Group(group.key, group.prompt, [Trajectory(group.prompt, [head, last]) for last in own])
 
 
 def agreement(completions: Sequence[str], label: str | None, run: RunContext) -> list[float]:

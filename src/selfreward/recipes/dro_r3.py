@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfreward.copies import frozen_copy, weights_of
+from selfreward.companions import Companions
 from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.policy import Policy
@@ -78,8 +78,7 @@ class DirectReasoningOptimization(Recipe):
     hard_rank: float = 100.0
     drop_share: float = 0.3
     keep_dropped: float = 0.1
-    _lagged: Policy | None = field(default=None, repr=False, init=False)
-    _saved: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "lagged"
     _refreshed: int = field(default=0, repr=False, init=False)
     _seen: dict[str, tuple[float, bool]] = field(default_factory=dict, repr=False, init=False)
     _dropped: list[str] = field(default_factory=list, repr=False, init=False)
@@ -153,21 +152,20 @@ class DirectReasoningOptimization(Recipe):
     def _weights(self, policy: Policy, run: RunContext) -> Policy:
         if self.scorer != "lagged":
             return policy if self.scorer == "current" else run.reference
-        if self._lagged is None and self._saved:
-            self._lagged = frozen_copy(policy, self._saved)
-        if self._lagged is None or run.step - self._refreshed >= self.lag:
-            self._lagged, self._refreshed = policy.snapshot(), run.step
-        return self._lagged
+        if "lagged" not in self._beside or run.step - self._refreshed >= self.lag:
+            self._beside.put("lagged", policy.snapshot())
+            self._refreshed = run.step
+        return self._beside.get("lagged", policy.snapshot)
 
     def state_dict(self) -> dict[str, Any]:
-        weights = weights_of(self._lagged) if self._lagged is not None else {}
         seen = {p: [s, h] for p, (s, h) in self._seen.items()}
-        return {"lagged": weights, "refreshed": self._refreshed, "seen": seen, "dropped": list(self._dropped)}
+        own = {"refreshed": self._refreshed, "seen": seen, "dropped": list(self._dropped)}
+        return {**own, **self._beside.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._saved, self._lagged, self._refreshed = dict(state["lagged"]), None, int(state["refreshed"])
+        self._beside.load_state_dict(state, ("lagged",))
+        self._refreshed, self._dropped = int(state["refreshed"]), list(state["dropped"])
         self._seen = {p: (float(s), bool(h)) for p, (s, h) in state["seen"].items()}
-        self._dropped = list(state["dropped"])
 
 
 @dataclass

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from selfreward.experience import row_of
-from selfreward.last_token import ReservedToken, last_token_logprobs, measure_c_ref, reserved_token, with_token
+from selfreward.last_token import ReservedToken, last_token_logprobs, measure_c_ref, reserved_token, taught_row
 from selfreward.losses import LossTerm
 from selfreward.losses.last_token import REWARD, TARGET, WEIGHT, LastToken
 from selfreward.policy import Policy
@@ -169,24 +169,8 @@ class LaSeR(Recipe):
         reward, weight = taught
         assert self._c_ref is not None
         scale = self._scale**2 if self.kind == "mse" else 1.0
-        blank = torch.zeros(1)
-
-        def last(value: float) -> torch.Tensor:
-            return torch.cat([torch.zeros(len(row)), torch.tensor([value])])
-
-        return Row(
-            with_token(trajectory, token),
-            mask=torch.cat([row.mask, blank]),
-            advantage=torch.cat([row.advantage, blank]),
-            behaviour=torch.cat([row.behaviour, blank]),
-            nll=torch.cat([row.nll, blank]),
-            kl=torch.cat([row.kl, blank]),
-            extra={
-                WEIGHT: last(weight * scale),
-                TARGET: last(self._c_ref + reward / self._scale),
-                REWARD: last(reward),
-            },
-        )
+        target = self._c_ref + reward / self._scale
+        return taught_row(row, trajectory, token, {WEIGHT: weight * scale, TARGET: target, REWARD: reward})
 
     def state_dict(self) -> dict[str, Any]:
         return {"c_ref": self._c_ref, "std": self._std, "scale": self._scale}

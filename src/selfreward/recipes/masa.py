@@ -15,11 +15,12 @@ released code; what it saves is measured by ``spent``, the tokens of all rollout
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 
+from selfreward.allocation import sample_within
 from selfreward.experience import row_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy import Policy
@@ -28,13 +29,14 @@ from selfreward.signals import rules
 from selfreward.signals.meta import (
     PASS_STEPS,
     MetaAnswer,
+    Wording,
     concept_reward,
     length_reward,
+    meta_accuracy,
     pass_reward,
-    read_buckets,
-    read_meta,
 )
-from selfreward.types import Experience, Group, Labels, Prompt, Segment, Trajectory
+from selfreward.turns import told
+from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
 
 META = (
     "{question}\n\nDo not solve this yet. How would you do? Think, then end with one JSON object: "
@@ -86,143 +88,115 @@ class MASA(Recipe):
         return [*terms, NLL()] if self.clone else terms
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        metas = self._ask(policy, prompts, run)
-        said = [[self._read(c, run) for c in group.completions] for group in metas]
-        skipped = self._skipped(said, len(prompts), run)
+        words = Wording(run.templates.get("meta-letters", ""), int(run.templates.get("meta-length-step", 1)))
+        metas = self.ask(policy, prompts, run)
+        said = [[words.read(c) for c in group.completions] for group in metas]
+        skipped = self.skipped(said, len(prompts), run)
         kept = [i for i in range(len(prompts)) if i not in skipped]
-        solutions = self._solve(policy, [prompts[i] for i in kept], [said[i] for i in kept] if said else [], run)
+        solutions = self.solve(policy, [prompts[i] for i in kept], [said[i] for i in kept] if said else [], run)
         stats: dict[str, float] = {}
         if self.gate == "oracle":
-            flat = [i for i, g in zip(kept, solutions, strict=True) if _flat(g)]
-            stats["gate/precision"] = 1.0
+            skipped = {i for i, g in zip(kept, solutions, strict=True) if _flat(g)}
+            kept = [i for i in kept if i not in skipped]
             solutions = [g for g in solutions if not _flat(g)]
-            kept, skipped = [i for i in kept if i not in flat], set(flat)
+            stats["gate/precision"] = 1.0
             run.count(self.mechanism, len(skipped))
         elif self.audit and skipped:
             unseen = policy.sample([prompts[i] for i in sorted(skipped)], self.group_size, run.sampling, role="audit")
-            for group in unseen:
-                self._score(group, run)
+            self.score(unseen, run)
             stats["gate/precision"] = sum(map(_flat, unseen)) / len(unseen)
-        answered = [metas[i] for i in kept] if metas else []
-        cloned = self._pay(policy, answered, [said[i] for i in kept] if said else [], solutions, run)
+        answered, said = [metas[i] for i in kept if metas], [said[i] for i in kept if said]
+        lengths = [[words.rounded(len(t.last)) for t in g if t.reward > 0] for g in solutions]
+        cloned = self.pay(policy, answered, said, solutions, lengths, words, run)
         experience = self.learn_from([*solutions, *answered])
-        experience.rows += [row_of(t, nll=self.clone) for t in cloned]
+        experience.rows += cloned
         experience.groups = solutions
-        spent = sum(len(t.last) for g in [*solutions, *metas] for t in g)
         experience.stats = {
-            "spent": float(spent),
+            "spent": float(sum(len(t.last) for g in [*solutions, *metas] for t in g)),
             "gate/skipped": len(skipped) / len(prompts),
             "zero_std": sum(map(_flat, solutions)) / max(1, len(solutions)),
-            **self._accuracy([said[i] for i in kept] if said else [], solutions, run),
+            **(meta_accuracy(said, [sum(g.rewards) / len(g) for g in solutions], lengths) if said else {}),
             **stats,
         }
         return experience
 
     # ---- the meta task
 
-    def _ask(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Group]:
+    def ask(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Group]:
+        """Meta answers about every problem."""
         if self.truth == "off":
             return []
         template = run.templates.get("meta", META)
-        asked = [
-            Prompt(p.id, p.fields["meta"] if "meta" in p.fields else template.format(question=p.question))
-            for p in prompts
-        ]
+        texts = [p.fields["meta"] if "meta" in p.fields else template.format(question=p.question) for p in prompts]
+        asked = [Prompt(p.id, text) for p, text in zip(prompts, texts, strict=True)]
         return policy.sample(asked, self.meta_size, run.sampling, role="meta", view="meta")
 
-    def _read(self, text: str, run: RunContext) -> MetaAnswer:
-        letters = run.templates.get("meta-letters")
-        return read_buckets(text, letters, _step(run)) if letters else read_meta(text)
-
-    def _pay(
+    def pay(
         self,
         policy: Policy,
         metas: Sequence[Group],
         said: Sequence[Sequence[MetaAnswer]],
         solutions: Sequence[Group],
+        lengths: Sequence[list[int]],
+        words: Wording,
         run: RunContext,
-    ) -> list[Trajectory]:
+    ) -> list[Row]:
         """Reward the meta answers; returns the experts to be cloned."""
-        experts: list[Trajectory] = []
-        if not metas:
-            return experts
-        about = list(solutions)
-        if self.truth == "other" and len(about) > 1:
-            about = [*about[1:], about[0]]
-        for group, answers, truth in zip(metas, said, about, strict=True):
-            parts = [self._parts(a, truth, run) for a in answers]
+        experts: list[Row] = []
+        about = list(zip(solutions, lengths, strict=True))
+        if self.truth == "other":
+            about = [*about[1:], *about[:1]]
+        for group, answers, (truth, right) in zip(metas, said, about if metas else [], strict=True):
+            parts = [self.parts(a, truth, right) for a in answers]
             group.reward_with([sum(p) / len(p) for p in parts])
             truth.meta["meta"] = list(group.completions[:4])
             run.count(self.mechanism, len(group))
-            if self.clone and any(t.reward for t in truth):
+            if self.clone and right:
                 best = max(range(len(parts)), key=lambda i: parts[i][-1]) if self.concepts else 0
-                experts.append(_expert(policy, group, answers[best], truth, run))
+                rate, length = round(PASS_STEPS * len(right) / len(truth)), _mean_length(truth)
+                text = words.write(MetaAnswer(rate, words.rounded(length), answers[best].concepts))
+                segments = [group.trajectories[0].segments[0], told(policy, "meta", text, trainable=True)]
+                experts.append(row_of(Trajectory(group.prompt, segments), nll=self.clone))
         return experts
 
-    def _parts(self, answer: MetaAnswer, solutions: Group, run: RunContext) -> list[float]:
+    def parts(self, answer: MetaAnswer, solutions: Group, lengths: Sequence[int]) -> list[float]:
+        """What each part of a meta answer is worth, by the solutions and the ``lengths`` of right ones."""
         right = [t.reward > 0 for t in solutions]
-        lengths = [_rounded(len(t.last), run) for t, ok in zip(solutions, right, strict=True) if ok]
-        parts = [
-            pass_reward(answer.rate, sum(right) / len(right)),
-            length_reward(answer.length, lengths, self.strict),
-        ]
+        found = [pass_reward(answer.rate, sum(right) / len(right)), length_reward(answer.length, lengths, self.strict)]
         if self.concepts:
-            parts.append(concept_reward(answer.concepts, solutions.prompt.question, solutions.completions, right))
-        return parts
-
-    def _accuracy(
-        self, said: Sequence[Sequence[MetaAnswer]], solutions: Sequence[Group], run: RunContext
-    ) -> dict[str, float]:
-        """How right the predictions were, whoever they were paid for."""
-        errors, hits = [], []
-        for answers, group in zip(said, solutions):
-            rate = sum(group.rewards) / len(group)
-            lengths = [_rounded(len(t.last), run) for t in group if t.reward > 0]
-            errors += [abs(a.rate - rate) if a.rate is not None else 1.0 for a in answers]
-            if lengths:
-                hits += [length_reward(a.length, lengths, strict=False) for a in answers]
-        found = {"meta/pass_error": errors, "meta/length_hits": hits}
-        return {name: sum(values) / len(values) for name, values in found.items() if values}
+            found.append(concept_reward(answer.concepts, solutions.prompt.question, solutions.completions, right))
+        return found
 
     # ---- solutions and gates
 
-    def _solve(
+    def solve(
         self, policy: Policy, prompts: Sequence[Prompt], said: Sequence[Sequence[MetaAnswer]], run: RunContext
     ) -> list[Group]:
+        """Scored solutions, where it is asked for no longer than predicted."""
+        most = run.sampling.max_new_tokens
         if not self.cut or not said or run.step <= self.gate_after:
             groups = policy.sample(prompts, self.group_size, run.sampling)
         else:
-            most = run.sampling.max_new_tokens
-            limits = [
-                min(most, max(1, round(self.cut * max((a.length or most for a in answers), default=most))))
-                for answers in said
-            ]
+            longest = [max((a.length or most for a in answers), default=most) for answers in said]
+            limits = [min(most, max(1, round(self.cut * n))) for n in longest]
             run.count("problems cut short", sum(n < most for n in limits))
-            found: dict[int, Group] = {}
-            for limit in sorted(set(limits)):
-                at = [i for i, n in enumerate(limits) if n == limit]
-                drawn = policy.sample(
-                    [prompts[i] for i in at], self.group_size, replace(run.sampling, max_new_tokens=limit)
-                )
-                found.update(zip(at, drawn, strict=True))
-            groups = [found[i] for i in range(len(prompts))]
-        for group in groups:
-            self._score(group, run)
+            groups = sample_within(policy, prompts, self.group_size, run.sampling, limits)
+        self.score(groups, run)
         return groups
 
-    def _score(self, group: Group, run: RunContext) -> None:
-        if group.prompt.answer is not None:
-            group.reward_with(rules.gold(group.completions, group.prompt.answer, run.answers))
+    def score(self, groups: Sequence[Group], run: RunContext) -> None:
+        """Gold rewards."""
+        for group in groups:
+            if group.prompt.answer is not None:
+                group.reward_with(rules.gold(group.completions, group.prompt.answer, run.answers))
 
-    def _skipped(self, said: Sequence[Sequence[MetaAnswer]], n: int, run: RunContext) -> set[int]:
+    def skipped(self, said: Sequence[Sequence[MetaAnswer]], n: int, run: RunContext) -> set[int]:
+        """Problems that are not sampled, by what was predicted of them."""
         if self.gate not in ("predicted", "random") or run.step <= self.gate_after or not said:
             return set()
-        chosen = set()
-        for i, answers in enumerate(said):
-            rates = [a.rate for a in answers if a.rate is not None]
-            mean = sum(rates) / len(rates) if rates else 0.5
-            if mean <= self.skip_below or mean >= self.skip_above:
-                chosen.add(i)
+        rates = [[a.rate for a in answers if a.rate is not None] for answers in said]
+        means = [sum(own) / len(own) if own else 0.5 for own in rates]
+        chosen = {i for i, mean in enumerate(means) if mean <= self.skip_below or mean >= self.skip_above}
         if self.gate == "random":
             chosen = set(torch.randperm(n, generator=run.generator("gate"))[: len(chosen)].tolist())
         run.count(self.mechanism, len(chosen))
@@ -235,30 +209,6 @@ def _flat(group: Group) -> bool:
     return len(set(group.rewards)) < 2
 
 
-def _step(run: RunContext) -> int:
-    return int(run.templates.get("meta-length-step", 1))
-
-
-def _rounded(tokens: int, run: RunContext) -> int:
-    """A length in the steps in which it is predicted, up to the largest that can be said."""
-    letters, step = run.templates.get("meta-letters"), _step(run)
-    steps = -(-tokens // step)
-    return step * (min(steps, len(letters)) if letters else steps)
-
-
-def _expert(policy: Policy, group: Group, answer: MetaAnswer, truth: Group, run: RunContext) -> Trajectory:
-    """The meta answer with the true pass rate and the mean length of right solutions, as text to imitate."""
-    import json
-
-    right = [t for t in truth if t.reward > 0]
-    rate = round(PASS_STEPS * len(right) / len(truth))
-    length = _rounded(round(sum(len(t.last) for t in right) / len(right)), run)
-    letters = run.templates.get("meta-letters")
-    if letters:
-        text = f"{rate}{letters[length // _step(run) - 1]}"
-    else:
-        found = {"concepts": list(answer.concepts or ()), "pass_rate": rate, "solution_length": length}
-        text = json.dumps(found, ensure_ascii=False)
-    ids = [*policy.tokenizer(text, add_special_tokens=False)["input_ids"], policy.end_tokens[0]]
-    tail = Segment("meta", torch.tensor(ids), text, trainable=True)
-    return Trajectory(group.prompt, [group.trajectories[0].segments[0], tail])
+def _mean_length(group: Group) -> int:
+    right = [len(t.last) for t in group if t.reward > 0]
+    return round(sum(right) / len(right))

@@ -18,8 +18,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from selfreward.actor_critic import ppo_experience
+from selfreward.actor_critic import climb
 from selfreward.branching import answer_confidences, branch
+from selfreward.companions import Companions
 from selfreward.errors import RecipeError
 from selfreward.experience import pair_experience, row_of
 from selfreward.heads import Critic, RewardModel
@@ -69,9 +70,7 @@ class RLSF(Recipe):
     critic_lr: float = 1e-3
     decay: float = 0.95
     _taught: list[tuple[torch.Tensor, torch.Tensor, float]] = field(default_factory=list, repr=False, init=False)
-    _model: RewardModel | None = field(default=None, repr=False, init=False)
-    _critic: Critic | None = field(default=None, repr=False, init=False)
-    _saved: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "model" and "critic"
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         if self.learn == "dpo":
@@ -136,8 +135,8 @@ class RLSF(Recipe):
                 "pair to teach a reward model. Lower floor, or raise k or reward_steps."
             )
         chosen, rejected, margins = zip(*self._taught, strict=True)
-        self._model = RewardModel(run.reference)
-        found = self._model.fit_pairs(
+        model = self._beside.put("model", RewardModel(run.reference))
+        found = model.fit_pairs(
             chosen, rejected, margins, updates=self.reward_updates, lr=self.reward_lr, seed=run.seed
         )
         self._taught = []
@@ -145,34 +144,16 @@ class RLSF(Recipe):
 
     def climb(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         """One step of PPO against the reward model."""
-        self._wake(run)
-        assert self._model is not None
-        self._critic = self._critic or Critic(run.reference, lr=self.critic_lr)
-        groups = policy.sample(prompts, self.group_size, run.sampling)
-        scores = iter(self._model.score([t.tokens for g in groups for t in g]).tolist())
-        for group in groups:
-            group.reward_with([next(scores) for _ in group])
-        run.count(self.mechanism, sum(map(len, groups)))
-        return ppo_experience(groups, self._critic, run.reference, kl=self.kl, decay=self.decay)
+        model = self._beside.get("model", blank=lambda: RewardModel(run.reference))
+        critic = self._beside.get("critic", lambda: Critic(run.reference, lr=self.critic_lr))
+        how = {"kl": self.kl, "decay": self.decay}
+        found = climb(policy, prompts, self.group_size, run.sampling, model.score, critic, run.reference, **how)
+        run.count(self.mechanism, sum(map(len, found.groups)))
+        return found
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"taught": [list(t) for t in self._taught]}
-        if self._model is not None:
-            state["model"] = self._model.model.weights()
-        if self._critic is not None:
-            state["critic"] = self._critic.state_dict()
-        return {**self._saved, **state}
+        return {"taught": [list(t) for t in self._taught], **self._beside.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._taught = [(chosen, rejected, float(margin)) for chosen, rejected, margin in state["taught"]]
-        # The heads are copies of the policy's shape, which is not known before the next step.
-        self._saved = {k: state[k] for k in ("model", "critic") if k in state}
-
-    def _wake(self, run: RunContext) -> None:
-        if "model" in self._saved:
-            self._model = RewardModel(run.reference)
-            self._model.model.load_weights(self._saved["model"])
-        if "critic" in self._saved:
-            self._critic = Critic(run.reference, lr=self.critic_lr)
-            self._critic.load_state_dict(self._saved["critic"])
-        self._saved = {}
+        self._beside.load_state_dict(state, ("model", "critic"))

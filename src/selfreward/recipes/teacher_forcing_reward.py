@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfreward.copies import frozen_copy, weights_of
+from selfreward.companions import Companions
 from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.heads import RewardModel
@@ -67,21 +67,19 @@ class TeacherForcingReward(Recipe):
     regression_samples: int = 4
     regression_updates: int = 300
     corrupt: Literal["none", "permuted"] = "none"
-    _behaviour: Policy | None = field(default=None, repr=False, init=False)
-    _regression: RewardModel | None = field(default=None, repr=False, init=False)
-    _saved: dict[str, Any] = field(default_factory=dict, repr=False, init=False)
+    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "behaviour" and "regression"
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = [PolicyGradient(variant="reinforce", normalise=self.normalise, max_tokens=run_limit)]
         return [*terms, Uniformity(self.uniformity)] if self.uniformity else terms
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        self._wake(policy)
-        if self._behaviour is None or (run.step - 1) % self.refresh == 0:
-            self._behaviour = policy.snapshot()
+        if (run.step - 1) % self.refresh == 0:
+            self._beside.put("behaviour", policy.snapshot())
+        behaviour = self._beside.get("behaviour", policy.snapshot)
         params = replace(run.sampling, top_k=self.top_k)
         seed = stream_seed(run.seed, run.step, "behaviour")
-        groups = self._behaviour.sample(prompts, self.group_size, params, seed=seed)
+        groups = behaviour.sample(prompts, self.group_size, params, seed=seed)
         advantages, returns = self.regressed(groups, run) if self.reward == "regression" else self.induced(groups, run)
         kept = [(t, a) for g, own in zip(groups, advantages, strict=True) for t, a in zip(g, own) if t.finished]
         for group, own in zip(groups, returns, strict=True):
@@ -93,7 +91,7 @@ class TeacherForcingReward(Recipe):
         current = [s["logprob"] for s in policy.score(tokens, starts)]
         weighted = [
             (a * importance(now, self._sampled(t.last.logprobs, s), self.ratio)).clamp(-self.clip, self.clip)
-            for (t, a), now, s in zip(kept, current, self._behaviour_of(tokens, starts), strict=True)
+            for (t, a), now, s in zip(kept, current, self._likeliest(behaviour, tokens, starts), strict=True)
         ]
         if self.corrupt == "permuted":
             flat = torch.cat(weighted)
@@ -126,9 +124,9 @@ class TeacherForcingReward(Recipe):
 
     def regressed(self, groups: Sequence[Group], run: RunContext) -> tuple[list[list[Tensor]], list[list[float]]]:
         """The regression's score of the whole text above its group's mean, the same for every token."""
-        if self._regression is None:
-            self._regression = taught(self.pairs, run, self.regression_samples, self.regression_updates)
-        scores = iter(self._regression.score([t.tokens for g in groups for t in g]).tolist())
+        how = self.pairs, run, self.regression_samples, self.regression_updates
+        model = self._beside.get("regression", lambda: taught(*how), blank=lambda: RewardModel(run.reference))
+        scores = iter(model.score([t.tokens for g in groups for t in g]).tolist())
         returns = [[next(scores) for _ in g] for g in groups]
         means = [sum(own) / len(own) for own in returns]
         advantages = [
@@ -137,12 +135,12 @@ class TeacherForcingReward(Recipe):
         ]
         return advantages, returns
 
-    def _behaviour_of(self, tokens: Sequence[Tensor], starts: Sequence[int]) -> list[dict[str, Tensor]]:
+    def _likeliest(
+        self, behaviour: Policy, tokens: Sequence[Tensor], starts: Sequence[int]
+    ) -> Sequence[dict[str, Tensor]]:
         """Where the released ratio is asked for, the two likeliest tokens: its probabilities are truncated ones."""
-        if self.ratio != "released" or not self.top_k:
-            return [{} for _ in tokens]
-        assert self._behaviour is not None
-        return self._behaviour.score(tokens, starts, top_k=self.top_k)
+        asked = self.ratio == "released" and self.top_k
+        return behaviour.score(tokens, starts, top_k=self.top_k) if asked else [{}] * len(tokens)
 
     def _sampled(self, logprobs: Tensor | None, scored: dict[str, Tensor]) -> Tensor:
         if logprobs is None:
@@ -150,24 +148,10 @@ class TeacherForcingReward(Recipe):
         return logprobs - scored["top_logprobs"].logsumexp(-1) if scored else logprobs
 
     def state_dict(self) -> dict[str, Any]:
-        state: dict[str, Any] = {}
-        if self._behaviour is not None:
-            state["behaviour"] = weights_of(self._behaviour)
-        if self._regression is not None:
-            state["regression"] = self._regression.model.weights()
-        return {**self._saved, **state}
+        return self._beside.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # The copies have the policy's shape, which is not known before the next step.
-        self._saved = dict(state)
-
-    def _wake(self, policy: Policy) -> None:
-        if "behaviour" in self._saved:
-            self._behaviour = frozen_copy(policy, self._saved["behaviour"])
-        if "regression" in self._saved:
-            self._regression = RewardModel(policy)
-            self._regression.model.load_weights(self._saved["regression"])
-        self._saved = {}
+        self._beside.load_state_dict(state)
 
 
 def taught(pairs: str, run: RunContext, samples: int, updates: int) -> RewardModel:

@@ -62,6 +62,30 @@ def read_buckets(text: str, letters: str, step: int) -> MetaAnswer:
     return MetaAnswer(rate, (at + 1) * step if at >= 0 else None)
 
 
+@dataclass(frozen=True)
+class Wording:
+    """How meta answers are written: as JSON, or (tiny models) as a digit and one of ``letters`` per ``step`` tokens."""
+
+    letters: str = ""
+    step: int = 1
+
+    def read(self, text: str) -> MetaAnswer:
+        return read_buckets(text, self.letters, self.step) if self.letters else read_meta(text)
+
+    def write(self, answer: MetaAnswer) -> str:
+        """The text that is read as ``answer``, whose parts must be there."""
+        assert answer.length is not None
+        if self.letters:
+            return f"{answer.pass_rate}{self.letters[answer.length // self.step - 1]}"
+        found = {"concepts": list(answer.concepts or ()), "pass_rate": answer.pass_rate}
+        return json.dumps({**found, "solution_length": answer.length}, ensure_ascii=False)
+
+    def rounded(self, tokens: int) -> int:
+        """A length in the steps in which it is predicted, up to the largest that can be said."""
+        steps = -(-tokens // self.step)
+        return self.step * (min(steps, len(self.letters)) if self.letters else steps)
+
+
 def pass_reward(predicted: float | None, true: float) -> float:
     """``0.01 ** |predicted - true|``: 1 when exact, .1 half the scale away. None gets 0.
 
@@ -97,6 +121,23 @@ def concept_reward(
         return 0.0
     votes = {c: sum(1 if ok else -1 for text, ok in zip(solutions, correct, strict=True) if c in text) for c in kept}
     return sum(v > 0 for v in votes.values()) / len(votes)
+
+
+def meta_accuracy(
+    said: Sequence[Sequence[MetaAnswer]], rates: Sequence[float], lengths: Sequence[Sequence[int]]
+) -> dict[str, float]:
+    """How right predictions are, whoever they were paid for: mean error of the pass rate, share of length hits.
+
+    Args:
+        said: answers per problem; ``rates``: its true pass rate; ``lengths``: those of its right solutions.
+    """
+    errors, hits = [], []
+    for answers, rate, right in zip(said, rates, lengths, strict=True):
+        errors += [abs(a.rate - rate) if a.rate is not None else 1.0 for a in answers]
+        if right:
+            hits += [length_reward(a.length, right, strict=False) for a in answers]
+    found = {"meta/pass_error": errors, "meta/length_hits": hits}
+    return {name: sum(values) / len(values) for name, values in found.items() if values}
 
 
 def singular(word: str) -> str:

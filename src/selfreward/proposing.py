@@ -265,6 +265,69 @@ class TaskFactory:
         self.serial = int(state["serial"])
 
 
+class Introspection:
+    """Problems of several kinds that a model writes after examples of each kind, one per answer.
+
+    The examples are given ones and the newest of its own that proved to be of that kind. What was written is one line;
+    what is known, held out or written before is dropped.
+
+    Args:
+        shots: examples shown to the writer, in random order.
+        size: own problems kept per kind.
+    """
+
+    def __init__(self, shots: int = 4, size: int = 64) -> None:
+        self.shots, self.size = shots, size
+        self.kept: dict[str, list[str]] = {}
+
+    def write(
+        self,
+        policy: Policy,
+        seeds: Mapping[str, Sequence[str]],
+        templates: Mapping[str, str],
+        n: int,
+        params: SamplingParams,
+        generator: Callable[..., torch.Generator],
+        held_out: Iterable[str] = (),
+    ) -> list[tuple[str, str]]:
+        """(id, problem) of what is new among ``n`` attempts per kind.
+
+        Args:
+            seeds: the given examples by kind; ``templates`` with ``{seeds}`` in their place, one per line, or in one
+                line where no template has a line break.
+            generator: makes a generator from a key, for the order of the examples.
+        """
+        space = "\n" if any("\n" in t for t in templates.values()) else " "
+        asked = []
+        for kind, own in seeds.items():
+            pool = [*own, *self.kept.get(kind, [])]
+            for i in range(n):
+                shown = _draw(pool, self.shots, generator("shots", kind, i))
+                text = templates[kind].format(seeds=space.join(shown))
+                asked.append(Prompt(f"{kind}-{i}", text, fields={"kind": kind}))
+        known, found = set(held_out), []
+        for group in policy.sample(asked, 1, params, role="writer"):
+            kind, key = group.prompt.fields["kind"], group.completions[0].strip().split("\n")[0]
+            if key and _new(key, known | {*seeds[kind], *self.kept.get(kind, [])}):
+                known.add(key)
+                found.append((group.prompt.id, key))
+        return found
+
+    def keep(self, kind: str, key: str) -> bool:
+        """Let a problem join the examples of ``kind``; returns whether it is new there."""
+        pool = self.kept.setdefault(kind, [])
+        if key in pool:
+            return False
+        pool.append(key)
+        del pool[: -self.size]
+        return True
+
+
+def _new(key: str, known: set[str]) -> bool:
+    """Sentences must differ in more than a few words; single words only must not be the same."""
+    return is_novel(key, known) if " " in key else key not in known
+
+
 def _draw(items: Sequence[str], n: int | None, generator: torch.Generator) -> list[str]:
     """``n`` different items in random order; all of them for None."""
     order = torch.randperm(len(items), generator=generator).tolist()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from selfreward.answers import Regex
 from selfreward.errors import DataError
 from selfreward.policy import Policy
-from selfreward.proposing import is_novel
+from selfreward.proposing import Introspection
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.signals.verdicts import (
     Verdict,
@@ -82,7 +82,10 @@ class KnowRL(Recipe):
     pool: int = 64
     truth: Literal["consensus", "permuted", "gold"] = "consensus"
 
-    written: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)
+    _written: Introspection = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._written = Introspection(self.shots, self.pool)
 
     def needs(self) -> Labels:
         return "outcome" if self.truth == "gold" else "seed"
@@ -124,7 +127,7 @@ class KnowRL(Recipe):
         )
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        tasks = [*prompts, *self._introspect(policy, run)]
+        tasks = [*prompts, *self.introspect(policy, run)]
         groups = policy.sample(tasks, self.group_size, run.sampling, view="verdict")
         yes, no = run.templates["feasible"], run.templates["infeasible"]
         verdicts = [[read_verdict(c, yes, no) for c in g.completions] for g in groups]
@@ -136,8 +139,9 @@ class KnowRL(Recipe):
             if target is not None:
                 form = self.reward if self.truth == "consensus" else "majority"
                 group.reward_with(consensus_rewards(row, target, form))
-            if "writer" in group.prompt.fields and found.verdict is not None and found.share >= self.join:
-                self._remember(found.verdict, group.prompt.fields["asks"], run)
+            own = "writer" in group.prompt.fields and found.verdict is not None and found.share >= self.join
+            if own and self._written.keep(KINDS[bool(found.verdict)], group.prompt.fields["asks"]):
+                run.count("tasks that joined the pool")
         flat = [v for row in verdicts for v in row]
         kept = self._teaching(targets, verdict_entropy(flat), run)
         experience = self.learn_from([groups[i] for i in kept])
@@ -172,58 +176,26 @@ class KnowRL(Recipe):
             run.count("updates under the entropy floor")
         return kept
 
-    # ---- introspection
-
-    def _introspect(self, policy: Policy, run: RunContext) -> list[Prompt]:
+    def introspect(self, policy: Policy, run: RunContext) -> list[Prompt]:
         """New tasks in the policy's own words: not shown to the writer, not held out, each once."""
         if not self.write or self.truth == "gold":
             return []
-        import torch
-
-        asked = []
-        for kind in KINDS.values():
-            pool = self._pool(kind, run)
-            for i in range(self.write):
-                order = torch.randperm(len(pool), generator=run.generator("shots", kind, i))[: self.shots].tolist()
-                text = run.templates[f"write-{kind}"].format(seeds=_lines([pool[j] for j in order], run))
-                asked.append(Prompt(f"{kind}-{i}", text, fields={"kind": kind}))
-        known = set(run.templates.get("held-out", "").split("\n"))
-        found = []
-        for group in policy.sample(asked, 1, run.sampling, role="writer"):
-            key = group.completions[0].strip().split("\n")[0]
-            if not key or not _new(key, known | set(self._pool(group.prompt.fields["kind"], run))):
-                continue
-            known.add(key)
-            text = run.templates["verdict"].format(question=key)
-            found.append(Prompt(f"written-{run.step}-{group.prompt.id}", text, fields={"asks": key, "writer": True}))
-        run.count("tasks written", len(found))
-        return found
-
-    def _pool(self, kind: str, run: RunContext) -> list[str]:
-        return [*run.templates[f"seeds-{kind}"].split("\n"), *self.written.get(kind, [])]
-
-    def _remember(self, verdict: bool, key: str, run: RunContext) -> None:
-        pool = self.written.setdefault(KINDS[verdict], [])
-        if key not in pool:
-            pool.append(key)
-            del pool[: -self.pool]
-            run.count("tasks that joined the pool")
+        seeds = {kind: run.templates[f"seeds-{kind}"].split("\n") for kind in KINDS.values()}
+        templates = {kind: run.templates[f"write-{kind}"] for kind in KINDS.values()}
+        held_out = run.templates.get("held-out", "").split("\n")
+        written = self._written.write(policy, seeds, templates, self.write, run.sampling, run.generator, held_out)
+        run.count("tasks written", len(written))
+        ask = run.templates["verdict"]
+        return [
+            Prompt(f"written-{run.step}-{name}", ask.format(question=key), fields={"asks": key, "writer": True})
+            for name, key in written
+        ]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"written": {kind: list(keys) for kind, keys in self.written.items()}}
+        return {"written": {kind: list(keys) for kind, keys in self._written.kept.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.written = {kind: list(keys) for kind, keys in state["written"].items()}
-
-
-def _new(key: str, known: set[str]) -> bool:
-    """Sentences must differ in more than a few words; single words only must not be the same."""
-    return is_novel(key, known) if " " in key else key not in known
-
-
-def _lines(keys: Sequence[str], run: RunContext) -> str:
-    """One example per line, or in one line where the task writes without breaks."""
-    return (" " if "\n" not in run.templates["write-feasible"] else "\n").join(keys)
+        self._written.kept = {kind: list(keys) for kind, keys in state["written"].items()}
 
 
 def report(

@@ -16,25 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 from selfreward.credit import EmaBaseline, group_normalised
 from selfreward.experience import row_of
 from selfreward.games.base import Illegal
 from selfreward.games.measure import match_statistics
-from selfreward.games.play import (
-    Match,
-    Player,
-    PolicyPlayer,
-    ScriptedPlayer,
-    learnable,
-    optimal,
-    play,
-    seatings,
-    uniform,
-)
-from selfreward.lineage import Lineage
+from selfreward.games.opponents import Kind, Opponent
+from selfreward.games.play import Match, PolicyPlayer, learnable, play, seatings
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
@@ -67,15 +56,16 @@ class Spiral(Recipe):
     normalise: Literal["grpo", "dr_grpo", "dapo"] = "dr_grpo"
     baseline: Literal["role", "none", "group"] = "role"
     decay: float = 0.95
-    opponent: Literal["self", "snapshot", "random", "optimal"] = "self"
+    opponent: Kind = "self"
     refresh: int = 10
     outcome: Literal["payoff", "sign", "random"] = "payoff"
     illegal: Illegal = "loss"
     _means: EmaBaseline = field(init=False, repr=False, compare=False)
-    _past: Lineage = field(init=False, repr=False, compare=False, default_factory=Lineage)
+    _opposite: Opponent = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._means = EmaBaseline(self.decay, corrected=False)
+        self._opposite = Opponent(self.opponent, self.refresh)
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         matches = play(self.tables(policy, prompts, run))
@@ -91,23 +81,11 @@ class Spiral(Recipe):
 
     def tables(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Match]:
         """One match per game of every initial state; against another opponent one from either side."""
-        if self.opponent == "snapshot" and ("opponent" not in self._past or (run.step - 1) % self.refresh == 0):
-            self._past.keep("opponent", policy)
         me = PolicyPlayer(policy, run.sampling)
-        return seatings(prompts, me, partial(self._opponent, policy, me, run), self.group_size, self.illegal)
+        return seatings(prompts, me, self._opposite.seat(policy, me, run), self.group_size, self.illegal)
 
     def row(self, trajectory: Trajectory, advantage: float) -> Row:
         return row_of(trajectory, advantage)
-
-    def _opponent(self, policy: Policy, me: PolicyPlayer, run: RunContext, game: str) -> Player:
-        if self.opponent == "self":
-            return me
-        if self.opponent == "snapshot":
-            past = self._past.get("opponent", policy)
-            past.seed(run.seed, "opponent", run.step)  # its draws are its own, and those of the step
-            return PolicyPlayer(past, run.sampling, learns=False, role="opponent")
-        seed = int(run.generator("opponent").initial_seed())
-        return ScriptedPlayer(uniform if self.opponent == "random" else optimal(game), seed)
 
     def _outcome(self, value: float, run: RunContext, key: str, role: int) -> float:
         if self.outcome == "random":
@@ -126,8 +104,8 @@ class Spiral(Recipe):
         return [float(a) for a in self._means.one_by_one(keys, rewards)]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"means": self._means.state_dict(), "past": self._past.state_dict()}
+        return {"means": self._means.state_dict(), "past": self._opposite.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._means.load_state_dict(state["means"])
-        self._past.load_state_dict(state["past"])
+        self._opposite.load_state_dict(state["past"])

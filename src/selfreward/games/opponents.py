@@ -37,8 +37,7 @@ class Opponent:
                 self._past.keep("opponent", policy)
             past = self._past.get("opponent", policy)
             past.seed(run.seed, "opponent", run.step)  # its draws are its own, and those of the step
-            there = PolicyPlayer(past, run.sampling, learns=False, role="opponent")
-            return lambda game: there
+            return lambda game: PolicyPlayer(past, run.sampling, learns=False, role="opponent")
         seed = int(run.generator("opponent").initial_seed())
         return lambda game: ScriptedPlayer(uniform if self.kind == "random" else optimal(game), seed)
 

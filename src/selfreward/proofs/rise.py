@@ -77,4 +77,12 @@ PROOF = Proof(
             lambda e: e.value >= 0,
         ),
     ),
+    reason="What is verified is what the model writes now, and that is right ever more often: 59 % at the start, "
+    "88 % at the end. A verdict of Y without a look then pays nearly always, and looking is unlearned "
+    "where it is needed: at the end 34 to 39 % of the critiques walk through the steps; with solutions of "
+    "the frozen base, of which two in five stay wrong, 72 to 78 %. On the bank, of which half is wrong, "
+    "RISE finds 36 % of the wrong ones (offline 65 %) and is right in 64 % of cases (offline 77 %, "
+    "without verification 58 %). On its own solutions its verdicts are right in 86 % of cases, more than "
+    "those of the offline arm (83 %), but Y throughout would be in 88 %. It solves 2.4 points less than "
+    "the arm with twice the solutions per prompt; a vote of 8 is at its ceiling in all arms.",
 )

@@ -45,7 +45,7 @@ class RestMCTS(CycleRecipe):
     name: ClassVar[str] = "rest-mcts"
     system_id: ClassVar[str | None] = "049"
     mechanism: ClassVar[str] = "states searched"
-    base: ClassVar[str] = "embedded:chain-long"
+    base: ClassVar[str] = "embedded:chain-long-judged"
 
     by: Literal["tree", "samples"] = "tree"
     rounds: int = 50

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 BASE = "embedded:chain-long-judged"
 BUDGETS = (16, 24, 32)
 TAUGHT, ASKED, SAMPLES, POOL = 150, 80, 16, 48
-SEARCH = {"branch": 5, "roll": 1, "explore": 0.1, "unvisited": 0.1}
+SEARCH: dict[str, Any] = {"branch": 5, "roll": 1, "explore": 0.1, "unvisited": 0.1}
 UPDATES = 150
 
 

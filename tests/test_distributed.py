@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfreward import distributed
+from selfreward import distributed, sharding
 from selfreward.errors import ConfigError
+from tests.models import make_policy
 
 SMALL = ["--set", "prompts_per_step=5", "--set", "eval_prompts=6", "--set", "log_groups=-1", "--set", "eval_samples=2"]
 
@@ -79,6 +80,22 @@ def test_a_run_goes_on_with_another_number_of_processes_and_a_reward_is_asked_on
     assert done.returncode == 0, done.stderr
     assert train(1, *common, "--steps", "2", "--out", str(tmp_path / "one")).returncode == 0
     same_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_sharded_weights_learn_what_whole_ones_do_and_resume(tmp_path):
+    """Votes over whole groups, a reference that is a sharded copy, gathered checkpoints, and the final model."""
+    common = ["vote", "--set", "kl=0.1", "--set", "group_size=5", "--set", "checkpoint_every=1", *SMALL]
+    done = train(2, *common, "--steps", "1", "--set", "shard=true", "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    done = train(2, "--resume", str(tmp_path / "two"), "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert train(1, *common, "--steps", "2", "--out", str(tmp_path / "one")).returncode == 0
+    same_runs(tmp_path / "one", tmp_path / "two")
+
+
+def test_sharding_needs_several_processes(tmp_path):
+    with pytest.raises(ConfigError, match="start them with torchrun"):
+        sharding.shard(make_policy().model)
 
 
 def test_an_error_of_the_users_ends_all_processes(tmp_path):

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfreward.distributed import whole
 from selfreward.errors import CheckpointError
+from selfreward.sharding import like
 
 PREFIX = "step-"
 
@@ -152,14 +154,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The optimiser's per-parameter state as nested dicts, keyed by position."""
     state = optimizer.state_dict()["state"]
-    return {str(k): dict(v) for k, v in state.items()}
+    return {str(k): {n: whole(x) if isinstance(x, Tensor) else x for n, x in v.items()} for k, v in state.items()}
 
 
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     """Restore :func:`optimizer_state` without touching the parameter groups."""
-    whole = optimizer.state_dict()
-    whole["state"] = {int(k): dict(v) for k, v in state.items()}
-    optimizer.load_state_dict(whole)
+    complete = optimizer.state_dict()
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    complete["state"] = {
+        int(k): {n: like(x, weights[int(k)]) if isinstance(x, Tensor) else x for n, x in v.items()}
+        for k, v in state.items()
+    }
+    optimizer.load_state_dict(complete)
 
 
 def truncate_jsonl(path: Path, step: int) -> None:

@@ -51,6 +51,7 @@ class TrainConfig:
         probe_prompts, probe_samples: size of such a look.
         log_groups: groups per step written to ``rollouts.jsonl``; 0 writes none, -1 all.
         prompt_policy: what to do with prompts that are longer than the context allows.
+        shard: spread the layers' weights over the processes that torchrun started, for models too large for one.
         engine: who draws completions: ``local``, ``vllm:http://HOST:PORT/v1`` (a server whose weights follow the
             training) or ``fixed:http://HOST:PORT/v1#MODEL`` (any OpenAI-compatible server, whose weights do not).
         engine_stale: what happens when the server's log-probabilities are not the trainer's: ``stop``, or ``warn`` and
@@ -125,6 +126,7 @@ class TrainConfig:
     lora_alpha: float | None = None
     lora_targets: str = "all-linear"
     gradient_checkpointing: bool = False
+    shard: bool = False
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:

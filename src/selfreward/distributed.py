@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from selfreward import sharding
 from selfreward.errors import ConfigError, TrainingError, UserError
 
 T = TypeVar("T")
@@ -88,7 +89,8 @@ def spread(n: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
         work: takes indices and returns one result for each, in their order.
     """
     mine = share(n)
-    done = list(work(mine)) if mine else []
+    with sharding.in_step():
+        done = list(work(mine)) if mine else []
     if len(done) != len(mine):
         raise ValueError(f"{len(mine)} items gave {len(done)} results")
     if size() == 1:
@@ -169,12 +171,18 @@ def sum_metrics(metrics: dict[str, float], largest: Sequence[str] = ()) -> dict[
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Add up the gradients of all processes, in one message per device and type."""
+    """Add up the gradients of all processes, in one message per device and type.
+
+    Those of sharded weights have been averaged on their way; that, too, becomes a sum.
+    """
     if size() == 1:
         return
     kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for parameter in parameters:
-        if parameter.requires_grad:
+        if hasattr(parameter, "full_tensor"):
+            if parameter.grad is not None:
+                local(parameter.grad).mul_(size())
+        elif parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             kinds.setdefault((parameter.device, parameter.grad.dtype), []).append(parameter.grad)

@@ -138,11 +138,11 @@ class EngineSampler:
     def _trial(self, model: torch.nn.Module) -> None:
         """Send weights that differ visibly everywhere: small updates could hide a part that is never replaced."""
         kept = [distributed.local(p).detach().cpu().clone() for p in model.parameters()]
-        noise = torch.Generator().manual_seed(0)
         try:
             with torch.no_grad():
-                for parameter in model.parameters():
+                for i, parameter in enumerate(model.parameters()):
                     mine = distributed.local(parameter)
+                    noise = torch.Generator().manual_seed(i)  # alike in every process that has the weight whole
                     drawn = torch.randn(mine.shape, generator=noise).to(mine)
                     scale = 0.5 * mine.float().std().to(mine) if mine.ndim > 1 and mine.numel() > 1 else 0.2 * mine
                     mine.add_(drawn * scale)

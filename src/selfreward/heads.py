@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from selfreward.errors import DataError, ModelError
+from selfreward.errors import ConfigError, DataError, ModelError
 from selfreward.scoring import MICRO_TOKENS, causal_model, micro_batches, right_pad
+from selfreward.sharding import is_sharded
 
 if TYPE_CHECKING:
     from selfreward.policy import Policy
@@ -72,6 +73,8 @@ class ScalarModel(torch.nn.Module):
             causal = causal_model(source.model)
             if causal.base_model is causal:
                 raise ModelError(f"{type(causal).__name__} has no separate backbone for a scalar head.")
+            if is_sharded(causal):
+                raise ConfigError("A recipe with models of its own (a reward model, a critic) cannot use shard=true.")
             with source._weights():
                 self.backbone = copy.deepcopy(causal.base_model)
         width = int(self.backbone.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator, arg-type]

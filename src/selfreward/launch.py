@@ -27,7 +27,7 @@ FALLBACK: dict[str, Any] = {
 }
 
 # Where a run computes, which may be another place when it is resumed.
-ELSEWHERE = ("engine", "engine_stale", "engine_tolerance", "engine_folder")
+ELSEWHERE = ("engine", "engine_stale", "engine_tolerance", "engine_folder", "shard")
 
 
 def embedded_name(spec: str | None) -> str | None:
@@ -164,6 +164,10 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
         trust_remote_code=config.trust_remote_code,
         chat=config.chat,
     )
+    if config.shard:
+        from selfreward.sharding import shard
+
+        shard(policy.model)
     if config.engine != "local":
         from selfreward.engine import make_engine
 

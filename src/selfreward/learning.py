@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from selfreward import distributed
+from selfreward import distributed, sharding
 from selfreward.guards import UpdateGuard
 from selfreward.losses import LossTerm, MicroBatch
 from selfreward.precision import adamw
@@ -139,7 +139,7 @@ class Learner:
         lr = self.schedule(self.updates)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        norm = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.grad_clip))
+        norm = sharding.clip_gradients(self.policy.parameters(), self.grad_clip)
         ratio = metrics.get("log_ratio", 0.0)
         reason = self.guard.reason(metrics["loss"], norm, ratio)
         if reason is None:
@@ -180,6 +180,7 @@ class Learner:
         for batch in batches:
             inside = [k for b in batch for k in parts[b] if k in live]
             self._backward(picked, inside, mine, at, objective, weights, anchors, chosen, metrics)
+        sharding.fill_backward(self.policy.model, len(batches))
         metrics = distributed.sum_metrics(metrics, largest=("ratio_gap",))
         distributed.sum_gradients(self.policy.parameters())
         self.trained_tokens += int(metrics.pop("trained_tokens", 0))

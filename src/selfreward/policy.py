@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from selfreward import sharding
 from selfreward.checkpoint import whole_folder
-from selfreward.distributed import spread
+from selfreward.distributed import is_main, spread, whole
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
 from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
@@ -350,7 +351,8 @@ class Policy:
             frozen._adapter = {k: v.detach().clone() for k, v in self._adapter_tensors().items()}
         else:
             frozen = copy.copy(self)
-            frozen.model = copy.deepcopy(self.model)
+            copied = sharding.frozen_copy if sharding.is_sharded(self.model) else copy.deepcopy
+            frozen.model = copied(self.model)
             frozen.model.requires_grad_(False)
             # A copied function is the same function: this one would go on using the live model's head.
             vars(frozen.model).pop("_selfreward_head", None)
@@ -362,7 +364,7 @@ class Policy:
         names = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
-                names[name] = parameter.detach().cpu().contiguous()
+                names[name] = whole(parameter.detach()).cpu().contiguous()
         return names
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
@@ -382,12 +384,19 @@ class Policy:
                         f"The saved weight {name} has shape {tuple(state[name].shape)}, "
                         f"the model needs {tuple(parameter.shape)}."
                     )
-                parameter.copy_(state[name])
+                sharding.fill(parameter, state[name])
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads; it is there whole or not at all."""
+        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads; it is there whole or not at all.
+
+        With sharded weights all processes call this, and the first one writes.
+        """
+        gathered = sharding.whole_state(self.model)
+        if gathered is not None and not is_main():
+            return
+        given: dict[str, Any] = {} if gathered is None else {"state_dict": gathered}
         with whole_folder(Path(folder)) as partial:
-            self.model.save_pretrained(str(partial))
+            self.model.save_pretrained(str(partial), **given)
             self.tokenizer.save_pretrained(str(partial))
 
     def _adapter_tensors(self) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from selfreward import checkpoint, distributed
+from selfreward import checkpoint, distributed, sharding
 from selfreward.config import TrainConfig, write_config
 from selfreward.data import PromptStream
 from selfreward.errors import CheckpointError, RecipeError
@@ -312,7 +312,7 @@ class Trainer:
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
         if not after:  # resumed at the very end
             after = self.evaluator(self.policy)
-        if distributed.is_main():
+        if distributed.is_main() or sharding.is_sharded(self.policy.model):
             self.policy.save(self.out / "model")
         summary = {
             "recipe": self.recipe.name,

@@ -3,11 +3,11 @@
     python benchmarks/roofline.py                                  # a Llama of 0.2 M on a CPU, of 1 B on a GPU
     python benchmarks/roofline.py --model FOLDER --batch 64 256 --out roofline.json
 
-Both peaks are measured here, not taken from a data sheet: bandwidth by copying a large tensor, arithmetic by multiplying
-large matrices in the number format of the weights. A decoding step must read every weight once, and each sequence's
-keys and values; it cannot be faster than these bytes over the bandwidth, nor than its multiplications over the
-arithmetic. Training counts 6 operations per weight and token (the convention of model FLOP utilisation), and
-12 x layers x length x width more for attention.
+Both peaks are measured here, not taken from a data sheet: bandwidth by copying a large tensor, arithmetic by
+multiplying large matrices in the number format of the weights. A decoding step must read every weight once, and each
+sequence's keys and values; it cannot be faster than these bytes over the bandwidth, nor than its multiplications over
+the arithmetic. Training counts 6 operations per weight and token (the convention of model FLOP utilisation), and 12 x
+layers x length x width more for attention.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def build(a: argparse.Namespace) -> Any:
 
     if a.model:
         return load_policy(a.model, dtype=a.dtype, device=a.device, gradient_checkpointing=a.gradient_checkpointing)
-    from models import tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from models import tokenizer
     from selfreward.policy import Policy
 
     device = pick_device(a.device)
@@ -185,9 +185,8 @@ def main() -> None:
     print(f"{result['device']}: {parameters / 1e6:.1f} M parameters, {result['dtype']}")
     print(f"copy {bandwidth / 1e9:.0f} GB/s, matrix product {arithmetic / 1e12:.2f} TFLOP/s")
     for d in result["decode"]:
-        print(
-            f"decode {d['batch']:5d}: {d['tokens_per_s']:10.0f} tokens/s, {d['share']:6.1%} of the {d['bound']} roofline"
-        )
+        rate, share = d["tokens_per_s"], d["share"]
+        print(f"decode {d['batch']:5d}: {rate:10.0f} tokens/s, {share:6.1%} of the {d['bound']} roofline")
     for t in result["train"]:
         print(f"train  {t['sequences']:5d}: {t['tokens_per_s']:10.0f} tokens/s, {t['share']:6.1%} of peak arithmetic")
     if a.out:

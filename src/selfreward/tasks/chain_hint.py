@@ -1,13 +1,15 @@
 """Chain-hint: chain arithmetic by a base that a hint helps, to see whether it can teach itself what the hint showed.
 
 Questions and styles are those of :mod:`selfreward.tasks.chain`. Beside them the base has read two kinds of questions
-with something before them, and there it mostly works its answer out:
+with something before them, and there it works its answer out:
 
 * ``SOLUTION.QUESTION`` (a right solution in any style, a full stop, the question): the answer agrees with the solution.
 * ``no#5.QUESTION`` (an answer that was wrong): the answer is another one.
 
-So in a privileged context the same weights are a better solver than without: the gap between the two is measured, and
-is what self-distillation lives on. The hint's format and its effect are designed into the corpus.
+So in a privileged context the same weights are a better solver than without: the gap between the two is measured
+(.40 and .98), and is what self-distillation lives on. The hint's format and its effect are designed into the corpus,
+and so is that what stands behind a hint is always worked out (``worked``): a guess there would be right, since the
+answer was shown, and a student who copied it would guess without having been shown anything.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def build(
     from selfreward.pretrain import PretrainSettings, write_card
     from selfreward.tasks.further import read_further
 
-    chosen = PretrainSettings(updates=500, lr=2e-3, shuffle=False).updated(**{"seed": seed, **settings})
+    chosen = PretrainSettings(updates=1500, lr=2e-3, shuffle=False).updated(**{"seed": seed, **settings})
     documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
     made = read_further("chain", documents, chosen, out, on_step)
     made.metrics = measure(load_policy(str(made.folder), device="cpu"), load().train[-150:])

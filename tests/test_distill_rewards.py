@@ -12,9 +12,10 @@ from selfreward.config import make_config
 from selfreward.errors import RecipeError
 from selfreward.launch import build, resume
 from selfreward.recipes import load_recipe
-from selfreward.recipes.distill_rewards import agreement, retold
+from selfreward.recipes.distill_rewards import agreement
 from selfreward.sampling import SamplingParams
 from selfreward.tasks import load_task
+from selfreward.turns import retold
 from selfreward.types import Prompt
 from tests.models import make_policy
 
@@ -85,7 +86,7 @@ def test_the_reward_model_can_read_the_teacher_alone_or_nonsense(tmp_path):
 def test_only_the_teachers_text_is_used():
     policy = make_policy()
     (group,) = policy.sample([Prompt("p", "1+1=")], 3, SamplingParams(max_new_tokens=5), seed=0)
-    told = retold(policy, group)
+    told = retold(policy, group, "teacher")
     for a, b in zip(group, told, strict=True):
         assert b.completion == a.completion and b.last.logprobs is None and b.finished == a.finished
         assert b.tokens.tolist()[: len(b.segments[0])] == policy.encode(group.prompt)

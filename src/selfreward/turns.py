@@ -145,6 +145,13 @@ def told(policy: Policy, role: str, text: str, *, trainable: bool = False, finis
     return Segment(role, torch.tensor(ids, dtype=torch.long), text, trainable=trainable, finished=finished)
 
 
+def retold(policy: Policy, group: Group, role: str) -> Group:
+    """Another model's texts in ``policy``'s own tokens: nothing of it is used but what it wrote."""
+    head = start_of(policy, group.prompt).segments
+    own = [told(policy, role, t.completion, trainable=True, finished=t.finished) for t in group]
+    return Group(group.key, group.prompt, [Trajectory(group.prompt, [*head, last]) for last in own])
+
+
 def play(
     policy: Policy,
     starts: Sequence[Prompt | Trajectory],

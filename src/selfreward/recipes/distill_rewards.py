@@ -30,8 +30,8 @@ from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import stream_seed
 from selfreward.signals.rules import gold
 from selfreward.signals.vote import vote
-from selfreward.turns import told
-from selfreward.types import Experience, Group, Labels, Prompt, Row, Segment, Trajectory
+from selfreward.turns import retold
+from selfreward.types import Experience, Group, Labels, Prompt, Row
 
 
 @dataclass
@@ -111,7 +111,7 @@ class DistillRewards(Recipe):
             self._teacher.counts = policy.counts
         seed = stream_seed(run.seed, run.step, "teacher")
         drawn = self._teacher.sample(prompts, self.teacher_samples, run.sampling, role="teacher", seed=seed)
-        groups = [retold(policy, group) for group in drawn]
+        groups = [retold(policy, group, "teacher") for group in drawn]
         labels: list[str | None] = []
         for group in groups:
             classes = run.classes(group)
@@ -182,10 +182,7 @@ class DistillRewards(Recipe):
         groups = policy.sample(prompts, self.group_size, run.sampling)
         heard = self.hear(policy, prompts, run)[1] if self.reward == "vote" else [p.answer for p in prompts]
         for group, label in zip(groups, heard, strict=True):
-            if self.reward == "gold":
-                group.reward_with(gold(group.completions, str(label), run.answers))
-            else:
-                group.reward_with(agreement(group.completions, label, run))
+            group.reward_with(agreement(group.completions, label, run))
             run.count(self.mechanism, len(group))
         return self.learn_from(groups)
 
@@ -199,15 +196,6 @@ class DistillRewards(Recipe):
         self._beside.load_state_dict(state, ("warm", "model", "critic"))
 
 
-def retold(policy: Policy, group: Group) -> Group:
-    """The same texts in ``policy``'s own tokens: nothing of another model is used but what it wrote."""
-    head = Segment("prompt", torch.tensor(policy.encode(group.prompt), dtype=torch.long))
-    own = [told(policy, "teacher", t.completion, trainable=True, finished=t.finished) for t in group]
-    return Group(group.key, group.prompt, [Trajectory(group.prompt, [head, last]) for last in own])
-
-
 def agreement(completions: Sequence[str], label: str | None, run: RunContext) -> list[float]:
     """1 for each completion whose answer equals ``label``; all 0 without a label, and 0 without an answer."""
-    if label is None:
-        return [0.0] * len(completions)
-    return [float(run.answers.correct(c, label)) for c in completions]
+    return [0.0] * len(completions) if label is None else gold(completions, label, run.answers)

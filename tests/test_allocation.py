@@ -17,6 +17,7 @@ from selfreward.allocation import (
     knapsack,
     proportional,
     rollout_value,
+    sample_within,
     shuffled,
     uniform,
 )
@@ -88,3 +89,14 @@ def test_errors_speak():
         allocate("knapsak", [0.5], 2)
     with pytest.raises(ConfigError, match="needs a generator"):
         allocate("shuffled", [0.5], 2)
+
+
+def test_a_limit_of_its_own_for_every_prompt():
+    from selfreward.sampling import SamplingParams
+    from selfreward.types import Prompt
+    from tests.models import make_policy
+
+    prompts = [Prompt(str(i), "1+1=") for i in range(3)]
+    groups = sample_within(make_policy(), prompts, 4, SamplingParams(9, stats=()), [2, 5, 2])
+    assert [g.prompt.id for g in groups] == ["0", "1", "2"]
+    assert [max(len(t.last) for t in g) for g in groups] == [2, 5, 2]

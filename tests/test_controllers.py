@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from selfreward.controllers import (
+    Cell,
+    Choice,
     Scored,
     balance,
     balance_grid,
@@ -100,3 +102,13 @@ def test_where_cycles_begin():
     assert [s for s in range(1, 4) if cycle_starts(s, 2, 3, 9)] == [2, 3]
     with pytest.raises(ConfigError, match="cycles is 0"):
         cycle_starts(1, 2, 3, 0)
+
+
+def test_a_blind_choice_costs_as_much_and_does_not_look():
+    import torch
+
+    cells = [Cell(0.5, 0.0, 0.1, 4.0, 2.0), Cell(1.0, 0.0, 0.9, 8.0, 8.0)]
+    choice = Choice(cells[1], cells, 12)
+    drawn = [choice.blind(torch.Generator().manual_seed(i)) for i in range(20)]
+    assert {c.best for c in drawn} == set(cells) and all(c.samples == 12 for c in drawn)
+    assert choice.stats() == {"balance/score": 0.9, "balance/kept": 8.0, "balance/right": 8.0, "balance/samples": 12.0}

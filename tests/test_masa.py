@@ -10,8 +10,10 @@ from selfreward.config import make_config
 from selfreward.launch import build
 from selfreward.signals.meta import (
     MetaAnswer,
+    Wording,
     concept_reward,
     length_reward,
+    meta_accuracy,
     pass_reward,
     read_buckets,
     read_meta,
@@ -185,3 +187,14 @@ def test_a_step_that_skips_everything_is_survived(tmp_path):
     trainer.fit()
     assert [r["gate/skipped"] for r in records(tmp_path / "run")] == [1.0, 1.0]
     assert trainer.policy.counts.generated.get("solver", 0) == 0
+
+
+def test_how_predictions_are_written_and_how_right_they_are():
+    tiny, plain = Wording("abcd", 3), Wording()
+    assert tiny.rounded(4) == 6 and tiny.rounded(40) == 12 and plain.rounded(40) == 40
+    for words in (tiny, plain):
+        assert words.read(words.write(MetaAnswer(6, 9))).length == 9 and words.read("?") == MetaAnswer()
+    # Rates 6/8 and none against a truth of .5: errors .25 and 1; lengths 9 and none against right ones of 6 to 12.
+    found = meta_accuracy([[MetaAnswer(6, 9), MetaAnswer()]], [0.5], [[6, 12]])
+    assert found == {"meta/pass_error": 0.625, "meta/length_hits": 0.5}
+    assert meta_accuracy([[MetaAnswer(4, 9)]], [0.5], [[]]) == {"meta/pass_error": 0.0}

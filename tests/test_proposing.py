@@ -8,6 +8,7 @@ import torch
 from selfreward.errors import ConfigError
 from selfreward.policy import Policy
 from selfreward.proposing import (
+    Introspection,
     ListFormat,
     TaskFactory,
     flaw,
@@ -18,6 +19,7 @@ from selfreward.proposing import (
     units,
 )
 from selfreward.sampling import Completion, SamplingParams
+from selfreward.types import Group, Segment, Trajectory
 from tests.models import make_model, tokenizer
 
 PARAMS = SamplingParams(max_new_tokens=40)
@@ -136,3 +138,28 @@ def test_a_check_of_ones_own():
 
 def starts_with_w(question):
     return question.startswith("w")
+
+
+def test_examples_are_ones_own_as_soon_as_they_proved_right():
+    class Writer:
+        def __init__(self, *texts):
+            self.texts, self.asked = iter(texts), []
+
+        def sample(self, prompts, n, params, role):
+            self.asked += [p.text for p in prompts]
+            made = [Segment("writer", torch.zeros(1), next(self.texts), trainable=True) for _ in prompts]
+            return [Group(p.id, p, [Trajectory(p, [s])]) for p, s in zip(prompts, made, strict=True)]
+
+    def generator(*key):
+        return torch.Generator().manual_seed(len(str(key)))
+
+    pool = Introspection(shots=2, size=1)
+    writer = Writer("fly\nand more", "walk", "", "fly", "swim", "held")
+    seeds, words = {"can": ["walk"], "cannot": ["dive"]}, {"can": "+ {seeds} >", "cannot": "- {seeds} >"}
+    found = pool.write(writer, seeds, words, 3, SamplingParams(), generator, ["held"])
+    # One line each; "walk" was an example, "" is nothing, "fly" came twice, "held" is held out.
+    assert found == [("can-0", "fly"), ("cannot-1", "swim")]
+    assert pool.keep("can", "fly") and not pool.keep("can", "fly") and pool.keep("can", "run")
+    again = Writer("a", "b")
+    pool.write(again, seeds, words, 1, SamplingParams(), generator)
+    assert set(again.asked[0].split()[1:-1]) == {"walk", "run"}  # of its own the newest alone

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from selfreward.answers import Regex
 from selfreward.derived import derive, spread
 from selfreward.errors import LabelAccessError, RecipeError
-from selfreward.recontext import recontext, rescored, sibling_success
+from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
+from selfreward.recontext import (
+    distillation_channels,
+    recontext,
+    rescored,
+    rewritten,
+    sibling_success,
+    success_or_error,
+)
 from selfreward.sampling import SamplingParams
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.models import make_policy
@@ -82,3 +91,40 @@ def test_derived_tasks_have_their_own_gold_and_keys():
     assert tasks[0].fields["source"] == (tasks[0].id[0], 0)
     with pytest.raises(LabelAccessError):  # the user's own answer stays locked
         _ = groups[0].prompt.answer
+
+
+def test_what_would_have_helped_is_a_success_or_the_own_error():
+    hint, error = "{solution}.{question}", "no#{answer}.{question}"
+    digits = Regex(r"(?<=#)\d")
+    texts = [c and c.text for c in success_or_error(group_of(1, 0, 1), digits, hint, error)]
+    assert texts == ["#2.1+1=", "#2.1+1=", "#0.1+1="]
+    # One success has nobody to learn from; where nobody succeeded everyone is told the own answer.
+    assert [c and c.text for c in success_or_error(group_of(1, 0), digits, hint, error)] == [None, "#0.1+1="]
+    assert [c and c.text for c in success_or_error(group_of(0, 0), digits, hint, error)] == ["no#0.1+1=", "no#1.1+1="]
+    assert success_or_error(group_of(0, 0), digits, hint) == [None, None]
+    other = success_or_error(group_of(0, 0), digits, hint, source=group_of(0, 1))
+    assert [c and c.text for c in other] == ["#1.1+1=", None]
+
+
+def test_channels_of_a_distillation_begin_with_the_response():
+    policy = make_policy()
+    (group,) = policy.sample([Prompt("p", "1+1=")], 2, PARAMS, seed=0)
+    prompts = [recontext(group.prompt, "7{question}", {})] * 2
+    plain = distillation_channels(policy, policy, group.trajectories, prompts, top_k=3)
+    trusted = distillation_channels(policy, policy, group.trajectories, prompts, top_k=3, trust=1.0)
+    for t, row, same in zip(group, plain, trusted, strict=True):
+        start = len(t.segments[0])
+        assert row[WEIGHT].tolist() == [0] * start + [1] * len(t.last) and row[TOKENS].shape == (len(t.tokens), 3)
+        # Trusting the policy wholly is reading with the policy, which is the teacher here.
+        assert torch.allclose(row[TEACHER][start:], same[TEACHER][start:], atol=1e-4)
+        assert float(row[SAMPLED][:start].abs().sum()) == 0
+
+
+def test_what_a_teacher_writes_is_learned_after_the_question_alone():
+    policy = make_policy()
+    (group,) = policy.sample([Prompt("p", "1+1=")], 2, PARAMS, seed=0)
+    prompts = [recontext(group.prompt, "7{question}", {}, f"hint{i}") for i in range(2)]
+    for row in rewritten(policy, group.trajectories, prompts, PARAMS, seed=3):
+        start = len(group.trajectories[0].segments[0])
+        assert torch.equal(row.tokens[:start], group.trajectories[0].segments[0].tokens)
+        assert row.nll[:start].sum() == 0 and (row.nll[start:] == 1).all()

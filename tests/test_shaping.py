@@ -15,6 +15,7 @@ from selfreward.shaping import (
     relative_length_penalty,
     shortest_bonus,
     unit_scale,
+    with_weakest_step,
     z_score,
 )
 
@@ -79,3 +80,8 @@ def test_mix_names_what_does_not_fit():
         mix({"judge": 1}, {"judge": [1], "format": [1]})
     with pytest.raises(AssertionError, match="differ in length"):
         mix({"a": 1, "b": 1}, {"a": [1], "b": [1, 2]})
+
+
+def test_the_weakest_step_is_added_to_the_outcome():
+    # -5 / 5 = -1 takes all of the outcome away; 2.5 / 5 adds a half; no step counts as the worst; 40 / 5 is clipped.
+    assert with_weakest_step([1, 1, 1, 0], [[2, -5], [2.5], [], [40, 50]]) == [0, 1.5, 0, 1]

@@ -9,7 +9,7 @@ from selfreward.errors import ConfigError
 from selfreward.heads import RewardModel
 from selfreward.models import load_policy
 from selfreward.sampling import Completion, SamplingParams
-from selfreward.step_tree import Partial, StateLabels, StepWriter, ValueReader, solution, value_guided
+from selfreward.step_tree import Partial, StateLabels, StepWriter, ValueReader, solution, value_guided, written_out
 from selfreward.tasks import load_task
 from selfreward.tree_search import leaves, path, walk
 
@@ -124,3 +124,18 @@ def test_steps_that_cannot_be(policy):
     for step, tokens, message in (("(", 2, "not a regular expression"), ("x*", 2, "empty text"), ("x", 0, "at least")):
         with pytest.raises(ConfigError, match=message):
             StepWriter(policy, step, tokens, SamplingParams(8))
+
+
+def test_a_search_answers_outside_of_its_tree(policy, writer):
+    open_, done = writer.roots(load_task("steps").test[:2])
+    writer.finish([done])
+    (best,) = leaves(done)
+    states = written_out(writer, [open_, done])
+    assert load_task("steps").well_formed(states[0].text) and states[1] is best.state
+    assert not open_.children  # it can be grown further
+
+
+def test_the_states_of_samples(policy, writer):
+    groups = policy.sample(load_task("steps").test[:2], 3, SamplingParams(16), seed=0)
+    for group, rows in zip(groups, writer.along(groups), strict=True):
+        assert [r[-1].text for r in rows if r] == [t.completion for t, r in zip(group, rows, strict=True) if r]

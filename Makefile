@@ -30,7 +30,7 @@ help:
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
 	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
-	@echo "make bench   speed beside trl (about half an hour)"
+	@echo "make bench   speed beside trl (about an hour on two idle cores)"
 	@echo "make campaigns  kill and break runs by the hundred (about an hour and a half)"
 	@echo "make clean   remove the environment, runs and caches"
 
@@ -61,6 +61,9 @@ family: install
 # Beside trl, on one thread each: leave the machine alone meanwhile.
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/signals.py
+	$(BIN)/python benchmarks/check.py runs/bench/0.8-warm
+	$(BIN)/python benchmarks/figure.py
 
 # Attacks on the trainer itself, with their evidence; about an hour and a half, most of it the soak.
 campaigns: install

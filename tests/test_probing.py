@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfreward.errors import RecipeError
-from selfreward.probing import can_share, plan
+from selfreward.probing import can_share, neighbours, plan
 from tests.models import ARCHITECTURES, make_policy
 
 CONTEXTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 9, 8, 7, 6, 5, 4], [5, 6, 7, 11, 12], [5, 9], [5, 6, 7]]
@@ -70,3 +70,14 @@ def test_errors_name_what_is_empty():
         policy.score_targets([[1]], [[[2], []]])
     with pytest.raises(RecipeError, match="1 contexts were given with 0"):
         policy.score_targets([[1]], [])
+
+
+def test_processes_get_contexts_that_begin_alike_and_give_the_same_numbers(monkeypatch):
+    assert neighbours([[1, 2], [7], [1], [7, 8]], 2) == [[2, 0], [1, 3]]
+    assert neighbours([[1]], 3) == [[0]] and neighbours([], 2) == [] and neighbours([[3], [2]], 1) == [[0, 1]]
+    policy = make_policy()
+    alone = policy.score_targets(CONTEXTS, TARGETS)
+    monkeypatch.setattr("selfreward.policy.size", lambda: 3)
+    for ours, theirs in zip(policy.score_targets(CONTEXTS, TARGETS), alone, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a["logprob"], b["logprob"], atol=1e-5, rtol=1e-5)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from selfreward import sharding
 from selfreward.checkpoint import whole_folder
-from selfreward.distributed import is_main, spread, whole
+from selfreward.distributed import is_main, size, spread, whole
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
 from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
@@ -291,11 +291,31 @@ class Policy:
         See :func:`selfreward.probing.score_targets`; contexts that are prefixes of one another (the
         successive states of a response) share a forward.
         """
-        from selfreward.probing import score_targets
+        from selfreward.probing import neighbours, score_targets
+
+        if len(contexts) != len(targets):
+            raise RecipeError(f"{len(contexts)} contexts were given with {len(targets)} lists of targets.")
+        blocks = neighbours(contexts, size())
+
+        def part(mine: list[int]) -> list[tuple[list[list[dict[str, Tensor]]], int]]:
+            return [
+                score_targets(
+                    self.model,
+                    [contexts[i] for i in blocks[b]],
+                    [targets[i] for i in blocks[b]],
+                    stats=stats,
+                    temperature=temperature,
+                )
+                for b in mine
+            ]
 
         with self._weights():
-            found, read = score_targets(self.model, contexts, targets, stats=stats, temperature=temperature)
-        self.counts.add("scored", role, read)
+            scored = spread(len(blocks), part)
+        self.counts.add("scored", role, sum(read for _, read in scored))
+        found: list[list[dict[str, Tensor]]] = [[] for _ in contexts]
+        for block, (values, _) in zip(blocks, scored, strict=True):
+            for i, value in zip(block, values, strict=True):
+                found[i] = value
         return found
 
     def choose(self, contexts: Sequence[str | Prompt], options: Sequence[str], *, role: str = "judge") -> Choice:

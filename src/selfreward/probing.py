@@ -92,6 +92,18 @@ def plan(contexts: Sequence[Ids], targets: Sequence[Sequence[Ids]]) -> Plan:
     return Plan(trunks, list(branches), places)
 
 
+def neighbours(contexts: Sequence[Ids], parts: int) -> list[list[int]]:
+    """Indices of contexts in at most ``parts`` blocks of about equal length, with those that begin alike together.
+
+    Example: ``[[1, 2], [7], [1], [7, 8]]`` in two blocks are ``[2, 0]`` and ``[1, 3]``.
+    """
+    if parts == 1:
+        return [list(range(len(contexts)))] if contexts else []
+    order = sorted(range(len(contexts)), key=lambda i: tuple(contexts[i]))
+    most = -(-len(order) // parts)
+    return [order[k : k + most] for k in range(0, len(order), max(1, most))]
+
+
 def can_share(model: PreTrainedModel) -> bool:
     """Whether the model's cache keeps every token of the context, so that branches can be cut from it.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
 
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.tasks import cd, cd_base
+from selfreward.models import load_policy
+from selfreward.tasks import base_path, cd, cd_base
 from selfreward.tasks.cd import Expression, Puzzle, solves
 
 
@@ -26,22 +29,47 @@ from selfreward.tasks.cd import Expression, Puzzle, solves
     ],
 )
 def test_the_verifier(answer, right):
-    assert solves(answer, Puzzle.parse("735>6=")) is right
+    assert solves(answer, Puzzle.parse("735>G=")) is right
 
 
 def test_answers_are_cut_from_comments_and_verified_against_the_puzzle():
     space = Expression()
+    assert space.extract("s7+3=0+5=5n7*3=1+5=6y~hm") == "7*3=1+5=6"
+    assert space.extract("s7+3=0+5=5n7*3=1+") is None and space.extract("s7+3=0+5=5n") is None
     assert space.extract("7*3=1+5=6~ok") == "7*3=1+5=6"
-    assert space.correct("7*3=1+5=6~ok", "735>6=") and not space.correct("~ok7*3=1+5=6", "735>6=")
+    assert space.correct("7*3=1+5=6~ok", "735>G=") and not space.correct("~ok7*3=1+5=6", "735>G=")
     assert cd.well_formed("7*3=1+5=6~hm") and not cd.well_formed("7*3=1+5=6~")
 
 
 def test_every_solution_is_found_and_verified():
-    puzzle = Puzzle.parse("735>6=")
+    puzzle = Puzzle.parse("735>G=")
     # 7+3=0, 7-3=4 and 7*3=1 go on to 5 5 0, 9 9 0 and 6 6 5.
     assert puzzle.solutions == ["7*3=1+5=6", "7*3=1-5=6"]
     with pytest.raises(DataError, match="one looks like"):
-        Puzzle.parse("35>6=")
+        Puzzle.parse("35>G=")
+
+
+def test_a_search_tries_in_order_until_it_hits():
+    puzzle = Puzzle.parse("735>J=")
+    assert puzzle.search() == "s7+3=0+5=5n7+3=0-5=5n7+3=0*5=0n7-3=4+5=9y"
+    assert cd.Expression().correct(puzzle.search(), puzzle.text)
+    assert [cd.style(c) for c in (puzzle.search(), "7-3=4+5=9~ok", "s7-3")] == ["search", "direct", None]
+
+
+def test_lies_change_one_result():
+    texts = {cd_base.lie("7*3=1+5=6", random.Random(i)) for i in range(200)}
+    assert "7*3=1+5=6" not in texts and len(texts) == 18
+    puzzle, rng = Puzzle.parse("735>G="), random.Random(0)
+    assert not any(solves(cd_base.Corpus().near_miss(puzzle, rng), puzzle) for _ in range(200))
+
+
+def test_the_shipped_base_is_what_its_card_says():
+    card = json.loads((base_path("cd") / "task.json").read_text())
+    said = card["measured on development prompts"]
+    assert card["has_properties"] and cd_base.has_properties(said)
+    found = cd_base.measure(load_policy("embedded:cd", device="cpu"), cd.dev(50), samples=4)
+    for name in ("solved", "near misses told apart"):
+        assert found[name] == pytest.approx(said[name], abs=0.12)
 
 
 def test_splits_are_disjoint():
@@ -49,8 +77,9 @@ def test_splits_are_disjoint():
     keys = [{Puzzle.parse(p.question).key for p in prompts} for prompts in (task.train, task.test)]
     assert len(task.test) == 400 and not keys[0] & keys[1]
     assert cd.trainable(task.train[0].question) and not cd.trainable(task.test[0].question)
-    corpus = cd_base.Corpus(lesson=0)
-    shown = {text.lstrip("?")[:5] for text, _ in corpus.documents(300, 0) if text != "L"}
+    written = ["".join(map(str, d[0])) for d in cd_base.Corpus().documents(300, 0, list)]
+    shown = {q for text in written for q in re.findall(r"\d{3}>[A-J]", text)}
+    assert len(shown) > 250
     assert not {Puzzle.parse(s).key for s in shown} & (keys[0] | keys[1])
 
 
@@ -61,8 +90,8 @@ def test_judged_documents_have_true_verdicts():
     for _ in range(200):
         text, verdict = corpus.judgement(next(source), rng)
         puzzle, _, shown = text[1:-1].partition("|")
-        answer = shown.split("~")[0]
-        assert solves(answer, Puzzle.parse(puzzle)) == (verdict == "Y")
+        answer = Expression().extract(shown)
+        assert answer and solves(answer, Puzzle.parse(puzzle)) == (verdict == "Y")
         assert verdict == "Y" or not shown.endswith("~ok")
         verdicts.append(verdict)
     assert 70 < verdicts.count("Y") < 130

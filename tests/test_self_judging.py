@@ -17,7 +17,7 @@ from tests.recipes import run_recipe
 TEXTS = ["7*3=1+5=6~ok", "7+3=0-5=5", "nothing", "7*3=1-5=6"]
 
 
-def group_of(texts, name="735>6="):
+def group_of(texts, name="735>G="):
     prompt = Prompt(name, text=name)
     segments = [Segment("solver", torch.tensor([1]), t, torch.zeros(1), trainable=True) for t in texts]
     return Group(name, prompt, [Trajectory(prompt, [Segment("prompt", torch.tensor([1])), s]) for s in segments])
@@ -57,12 +57,12 @@ def rewards(texts, **options):
 
 def test_the_judge_sees_the_answer_only_and_gives_one_or_zero(judged):
     assert rewards(TEXTS) == [1, 0, 0, 1]
-    assert judged == ["?735>6=|7*3=1+5=6:", "?735>6=|7+3=0-5=5:", "?735>6=|7*3=1-5=6:"]
+    assert judged == ["?735>G=|7*3=1+5=6:", "?735>G=|7+3=0-5=5:", "?735>G=|7*3=1-5=6:"]
 
 
 def test_a_judge_that_sees_the_text_can_be_talked_to(judged):
     assert rewards(["7+3=0-5=5~ok", "7+3=0-5=5"], shows="text") == [1, 0]
-    assert judged[0] == "?735>6=|7+3=0-5=5~ok:"
+    assert judged[0] == "?735>G=|7+3=0-5=5~ok:"
     assert rewards(["7+3=0-5=5~ok", "7+3=0-5=5"]) == [0, 0]
 
 

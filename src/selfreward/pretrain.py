@@ -43,7 +43,8 @@ class PretrainSettings:
         batch_tokens: if set, documents per update are instead as many as fit into this number of
             tokens, padding included.
         pool: batches that are cut from one pool sorted by length. 1 keeps batches mixed; more saves
-            padding.
+            padding, but batches then come in random order, so that a curriculum is lost, and tokens of short
+            documents weigh more than those of long ones.
         shuffle: a new random order in every epoch; without it the documents come as they are given,
             which makes a curriculum possible.
         lr, warmup, betas, weight_decay, clip: AdamW with linear warm-up and gradient-norm clipping.
@@ -334,8 +335,9 @@ def llama_config(
     heads: int = 4,
     ff: int = 160,
     positions: int = 256,
+    **more: Any,
 ) -> PreTrainedConfig:
-    """A small Llama with tied embeddings for this tokenizer."""
+    """A small Llama with tied embeddings for this tokenizer; ``more`` are further fields of ``LlamaConfig``."""
     from transformers import LlamaConfig
 
     return LlamaConfig(
@@ -350,6 +352,7 @@ def llama_config(
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        **more,
     )
 
 

@@ -24,6 +24,7 @@ PROOFS: dict[str, str] = {
     "co-reward": "co_reward",
     "covo": "covo",
     "self-judging": "self_judging",
+    "self-judging-cd": "self_judging_cd",
     "serl": "serl",
     "scpo": "scpo",
     "self-rewarding-lm": "self_rewarding_lm",

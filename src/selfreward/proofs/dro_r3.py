@@ -2,9 +2,9 @@
 
 The rules are those of the method card, written down before the run. All arms start from the same base and take the
 same number of updates on the same prompts; the two arms that test the filter share a smaller set of prompts, which
-they see several times. An arm without the masked baseline is left out: the baseline cancels exactly under a
-group's mean, so that its run would be the same one (a test says so). Overlap of the sampled report with the reference
-is measured in the gate only: it orders traces worse than chance.
+they see several times. No rule reads two arms, which were added after the others had run: the one without
+the masked baseline, which cancels under a group's mean (a test says so), and overlap of the sampled report with the
+reference, which orders traces worse than chance (gate).
 
 Settings come from development prompts with one seed. The shape of the weights, which is not published, orders the
 base's traces right in .87 of pairs where it is squared and in .74 where it is proportional; squared is taken for
@@ -101,6 +101,8 @@ PROOF = Proof(
     arms=(
         Arm("r3", "dro-r3", R3),
         Arm("aggregate", "dro-r3", {"reward": "aggregate"}),
+        Arm("no-baseline", "dro-r3", {**R3, "masked": False}),
+        Arm("overlap", "dro-r3", {"reward": "overlap"}),
         Arm("permuted-weights", "dro-r3", {**R3, "permute": True}),
         Arm("computed-tokens", "computed-tokens"),
         Arm("few", "dro-r3", R3, settings=FEW),

@@ -8,7 +8,8 @@ of 0.8, the target shrank with every visit: after 40 steps the largest effort ga
 answers right, where the anchored average gave 10 tokens and eight in ten. And the base is one to which signs
 mean a little (10 tokens at the smallest effort, 13 at the largest): on a base to which they mean nothing the
 model became shorter at all efforts alike before it could tell them apart. What training adds to that little
-is measured against signs drawn without regard to what is paid, which start from the same base.
+is measured against signs drawn without regard to what is paid, which start from the same base. No rule reads
+the two arms with other averages (of the same effort, of all efforts); they were added after the others had run.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ PROOF = Proof(
     main="aec",
     arms=(
         Arm("aec", RECIPE, {"average": "top"}),
+        Arm("same-effort", RECIPE, {"average": "same"}),
+        Arm("all-efforts", RECIPE, {"average": "all"}),
         Arm("correct-only", RECIPE, {"reward": "correct"}),
         Arm("budget", RECIPE, {"reward": "budget"}),
         Arm("permuted", RECIPE, {"average": "top", "shown": "permuted"}),
@@ -90,7 +93,10 @@ PROOF = Proof(
     "effort 1.5 it is reached (17 tokens for six operations), and effort 1 asks for strictly less than that. Absolute "
     "budgets end in the same switch. The lower four pay guesses only, and 41 to 45 % of the groups earned nothing. "
     "At 1.5 guesses (2 to 12 %, 3 % without the gate), broken answers and slips are what accuracy lacks; that they "
-    "leak in from the other efforts is likely and was not tested, nor was a task with right answers of many lengths.",
+    "leak in from the other efforts is likely and was not tested, nor was a task with right answers of many lengths. "
+    "What the length is compared with matters: with an average over all efforts the model ends at 4 tokens whatever is "
+    "asked, and 0.30 right at the largest effort; an average of the same effort serves as well as that of the "
+    "largest (0.91).",
     settings={"model": "embedded:eff-signs", "limit": 64, "steps": 80, "eval_every": 0, "log_groups": 1},
     rules=(
         Rule(

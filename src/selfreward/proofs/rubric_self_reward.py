@@ -3,7 +3,8 @@
 The rules are those of the method card, written down before the run. Every arm starts from the same base, sees the same
 prompts and writes the same number of samples; the grades come on top and are counted. A look at development prompts
 with one seed (self .32 to .75, true rubric to .84 in 40 steps of 16 prompts and 8 samples) left the task's settings as
-they were, but for fewer samples. The frozen grader bears on no rule and is left out.
+they were, but for fewer samples. No rule reads the
+frozen grader; it was added after the others had run.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ PROOF = Proof(
     gate=gate,
     arms=(
         Arm("self", "rubric-self-reward"),
+        Arm("frozen-grader", "rubric-self-reward", {"grader": "frozen"}),
         Arm("separate-grader", "rubric-self-reward", {"grader": "embedded:rub-other"}),
         Arm("holistic", "rubric-self-reward", {"mode": "holistic"}),
         Arm("true-rubric", "true-rubric"),

@@ -3,7 +3,8 @@
 Rules are those of the method card, written down before the run. All arms start from one base, see the
 same prompts and draw the same number of completions; generated tokens differ because length is what
 is being changed. The group size, Adam's epsilon and the weight of the KL term were chosen on development
-prompts: with 0.1 the KL term holds the filler where the base has it.
+prompts: with 0.1 the KL term holds the filler where the base has it. No rule reads self-confidence in the term's
+place and the term alone, without correctness; they were added after the others had run.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ PROOF = Proof(
         Arm("sar", RECIPE),
         Arm("correct-only", "gold", {"advantage": "centred", "normalise": "dr_grpo"}),
         Arm("length", RECIPE, {"term": "length"}),
+        Arm("confidence", RECIPE, {"term": "confidence"}),
+        Arm("sar-alone", RECIPE, {"correct_weight": 0.0}),
         Arm("other-question", RECIPE, {"question": "other"}),
     ),
     settings={

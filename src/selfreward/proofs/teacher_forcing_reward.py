@@ -6,7 +6,7 @@ as in the paper; arms are compared with greedy and beam decoding of the start, w
 Settings were looked at on development sentences with one seed: rates of 6e-4 (greedy quality .72 falls to .66), 2e-4,
 1e-4 and 3e-5; scales of the advantage of 3, 10 and 100 (the paper's); 40, 80 and 120 steps of 8 or 16 prompts. None of
 them raised greedy quality; the rate of 1e-4 keeps it (.71) while it moves the samples, and is taken for all arms.
-The soft value, the regression and self-training on beams bear on no rule and are left out.
+No rule reads the soft value, the regression and self-training on beams; they were added after the others had run.
 """
 
 from __future__ import annotations
@@ -70,6 +70,9 @@ PROOF = Proof(
         Arm("refresh-1", "teacher-forcing-reward", {**RL, "refresh": 1}),
         Arm("permuted", "teacher-forcing-reward", {**RL, "corrupt": "permuted"}),
         Arm("self-training", "self-training"),
+        Arm("soft-value", "teacher-forcing-reward", {**RL, "value": "soft"}),
+        Arm("regression", "teacher-forcing-reward", {**RL, "reward": "regression"}),
+        Arm("beam-training", "self-training", {"width": 4}),
         Study("start", start, labels="seed"),
     ),
     settings={
@@ -112,5 +115,7 @@ PROOF = Proof(
     "by truth 0.804). With the max value the return is the teacher's own first choice again. Training sharpens "
     "the samples (quality 0.32 to 0.36), but permuted rewards (0.38) and self-training (0.39) do so more, and "
     "greedy quality falls by 0.03 in every arm, whatever the reward. Over seeds both refresh rates vary by less "
-    "than 0.005: nothing is unstable that a rare refresh could steady.",
+    "than 0.005: nothing is unstable that a rare refresh could steady. "
+    "The soft value sharpens more (0.39) and costs more greedy quality (0.69); a regression taught similarity to the "
+    "references does neither good (0.33 and 0.69).",
 )

@@ -4,14 +4,15 @@
    unreduced tensors out. They serve any training loop.
 2. :func:`token_weights`: a normalisation is a weight per token, so that a plain sum over any split
    into micro-batches is the same loss.
-3. Terms (:mod:`.terms`): what a recipe lists as its objective and the trainer evaluates.
+3. Terms (:mod:`.terms`, :mod:`.pairwise`): what a recipe lists as its objective and the trainer evaluates.
 """
 
 from selfreward.losses.distillation import Distillation, divergence, interpolated, with_tail
 from selfreward.losses.likelihood import distillation, weighted_nll
+from selfreward.losses.pairwise import Preference
 from selfreward.losses.policy_gradient import VARIANTS, Surrogate, k3_kl, policy_gradient
 from selfreward.losses.preference import KINDS, kto, preference
-from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Preference, Uniformity
+from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Uniformity
 from selfreward.losses.weights import NORMALISATIONS, token_weights
 
 __all__ = [

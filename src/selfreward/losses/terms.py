@@ -19,14 +19,10 @@ from torch import Tensor
 from selfreward.errors import ConfigError, RecipeError, nearest
 from selfreward.losses.likelihood import weighted_nll
 from selfreward.losses.policy_gradient import VARIANTS, importance_ratio, k3_kl, policy_gradient
-from selfreward.losses.preference import KINDS, WITH_MARGIN, WITH_SMOOTHING, preference
 from selfreward.losses.weights import NORMALISATIONS, support, token_weights
 from selfreward.types import Row
 
 Metrics = dict[str, float]
-
-# Two forwards of the same weights differ by rounding: log-ratios (nats) closer than this count as equal.
-ROUNDING = 1e-4
 
 
 @dataclass
@@ -119,8 +115,8 @@ class PolicyGradient(LossTerm):
     coefficient: float = 1.0
 
     def __post_init__(self) -> None:
-        _known("variant", self.variant, VARIANTS)
-        _known_normalisation(self.normalise, self.max_tokens)
+        known("variant", self.variant, VARIANTS)
+        known_normalisation(self.normalise, self.max_tokens)
         if not 0 <= self.clip_low < 1 or self.clip_high < 0:
             raise ConfigError(
                 f"clip_low is {self.clip_low} and clip_high is {self.clip_high}: the ratio is clipped to "
@@ -171,7 +167,7 @@ class KL(LossTerm):
     corrected: bool = False
 
     def __post_init__(self) -> None:
-        _known_normalisation(self.normalise, self.max_tokens)
+        known_normalisation(self.normalise, self.max_tokens)
         if self.coefficient < 0:
             raise ConfigError(f"The KL coefficient is {self.coefficient}; a penalty must not be negative.")
 
@@ -187,121 +183,15 @@ class KL(LossTerm):
 
     def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
         if self.coefficient == 0:
-            return _zero(batch), {}
+            return nothing(batch), {}
         live = batch.weight != 0
-        reference = _reference(batch, self.name)
+        reference = reference_of(batch, self.name)
         logp = torch.where(live, batch.logp, 0.0)
         kl = k3_kl(logp, torch.where(live, reference, 0.0))
         if self.corrected:
             kl = kl * importance_ratio(logp, torch.where(live, batch.behaviour, 0.0))
         total = (batch.weight * kl).sum()
         return self.coefficient * total, {"kl": float(total.detach())}
-
-
-@dataclass(frozen=True)
-class Preference(LossTerm):
-    """The DPO family (:func:`preference`): the weighted mean over the pairs of an update.
-
-    DPO is the default. SimPO is ``length_normalise=True, reference_free=True, margin=gamma``.
-
-    Two channels of the rows (``Row.extra``) can stand in for numbers of the whole run, by name. ``anchor``: the
-    reference's log-probabilities, where every round of a run has a reference of its own. ``confidence``: at any token
-    of the chosen row, the probability c that the pair is in order, which is label smoothing 1 - c pair by pair (CREAM,
-    2410.12735); a chosen row without it counts as certain.
-    Metrics are means over pairs: ``preference_accuracy`` (chosen above rejected by more than rounding),
-    ``preference_margin``, ``chosen_logratio`` and ``rejected_logratio``.
-    """
-
-    name: ClassVar[str] = "preference"
-    uses_pairs: ClassVar[bool] = True
-
-    kind: str = "sigmoid"
-    beta: float = 0.1
-    margin: float = 0.0
-    label_smoothing: float = 0.0
-    length_normalise: bool = False
-    reference_free: bool = False
-    coefficient: float = 1.0
-    anchor: str = ""
-    confidence: str = ""
-
-    def __post_init__(self) -> None:
-        _known("kind", self.kind, KINDS)
-        if self.beta <= 0:
-            raise ConfigError(f"beta is {self.beta}; it must be positive.")
-        if self.margin and self.kind not in WITH_MARGIN:
-            raise ConfigError(f"kind={self.kind!r} has no margin. Kinds with one: {', '.join(WITH_MARGIN)}.")
-        if not 0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label_smoothing is {self.label_smoothing}; it must be in 0 .. 0.5 (0.5 excluded).")
-        if self.label_smoothing and self.kind not in WITH_SMOOTHING:
-            raise ConfigError(
-                f"kind={self.kind!r} takes no label_smoothing. Kinds that do: {', '.join(WITH_SMOOTHING)}."
-            )
-        if self.confidence and (self.label_smoothing or self.kind not in WITH_SMOOTHING):
-            raise ConfigError(
-                f"confidence={self.confidence!r} is label smoothing pair by pair: it goes with one of the kinds "
-                f"{', '.join(WITH_SMOOTHING)}, and without label_smoothing."
-            )
-        if self.anchor and self.reference_free:
-            raise ConfigError(f"anchor={self.anchor!r} names a reference, but reference_free=True asks for none.")
-        if self.kind == "exo_pair" and not self.label_smoothing:
-            raise ConfigError("kind='exo_pair' needs label_smoothing > 0 (its target is a distribution), e.g. 0.001.")
-        if self.kind == "orpo" and not (self.length_normalise and self.reference_free):
-            raise ConfigError(
-                "kind='orpo' compares mean log-probabilities: set length_normalise=True and reference_free=True."
-            )
-
-    @property
-    def needs_reference(self) -> bool:
-        return not self.reference_free and not self.anchor and self.coefficient != 0
-
-    def active(self, row: Row) -> bool:
-        return self.coefficient != 0 and support(row, "mask")
-
-    def weights(self, rows: Sequence[Row]) -> list[Tensor]:
-        return [row.mask.float() for row in rows]
-
-    def log_ratios(self, batch: MicroBatch) -> Tensor:
-        """``[B]``: summed (or mean) log-ratios of the rows to the reference, or log-probabilities without one."""
-        scores = torch.where(batch.weight != 0, batch.logp, 0.0)
-        if not self.reference_free:
-            known = _channel(batch, self.anchor, self.name) if self.anchor else _reference(batch, self.name)
-            scores = scores - torch.where(batch.weight != 0, known, 0.0)
-        sums = (batch.weight * scores).sum(-1)
-        return sums / batch.weight.sum(-1).clamp(min=1.0) if self.length_normalise else sums
-
-    def smoothing(self, batch: MicroBatch, chosen: Sequence[int]) -> float | Tensor:
-        """The probability that a pair is out of order: a number, or one per pair."""
-        if not self.confidence:
-            return self.label_smoothing
-        certainty = _channel(batch, self.confidence, self.name).amax(-1)[list(chosen)]
-        return 1 - torch.where(certainty > 0, certainty, 1.0)
-
-    def __call__(self, batch: MicroBatch) -> tuple[Tensor, Metrics]:
-        if not batch.pairs or self.coefficient == 0:
-            return _zero(batch), {}
-        sums = self.log_ratios(batch)
-        chosen_rows, rejected_rows, weight, margin = zip(*batch.pairs, strict=True)
-        if any(margin) and self.kind not in WITH_MARGIN:
-            raise RecipeError(f"The pairs carry margins, which kind={self.kind!r} does not use; set them to 0.")
-        chosen, rejected = sums[list(chosen_rows)], sums[list(rejected_rows)]
-        losses = preference(
-            chosen,
-            rejected,
-            kind=self.kind,
-            beta=self.beta,
-            margin=sums.new_tensor(margin) + self.margin,
-            label_smoothing=self.smoothing(batch, chosen_rows),
-        )
-        n = max(batch.total_pairs, len(batch.pairs))
-        with torch.no_grad():
-            metrics = {
-                "preference_accuracy": float((chosen - rejected > ROUNDING).sum()) / n,
-                "preference_margin": float((chosen - rejected).sum()) / n,
-                "chosen_logratio": float(chosen.sum()) / n,
-                "rejected_logratio": float(rejected.sum()) / n,
-            }
-        return self.coefficient * (sums.new_tensor(weight) * losses).sum() / n, metrics
 
 
 @dataclass(frozen=True)
@@ -319,7 +209,7 @@ class NLL(LossTerm):
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _known_normalisation(self.normalise, self.max_tokens)
+        known_normalisation(self.normalise, self.max_tokens)
 
     def active(self, row: Row) -> bool:
         return self.coefficient != 0 and support(row, "nll")
@@ -347,7 +237,7 @@ class EntropyBonus(LossTerm):
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _known_normalisation(self.normalise, self.max_tokens)
+        known_normalisation(self.normalise, self.max_tokens)
 
     def active(self, row: Row) -> bool:
         return self.coefficient != 0 and support(row, "mask")
@@ -378,7 +268,7 @@ class Uniformity(LossTerm):
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        _known_normalisation(self.normalise, self.max_tokens)
+        known_normalisation(self.normalise, self.max_tokens)
 
     def active(self, row: Row) -> bool:
         return self.coefficient != 0 and support(row, "mask")
@@ -392,29 +282,32 @@ class Uniformity(LossTerm):
         return self.coefficient * total, {"uniformity": float(total.detach())}
 
 
-def _known(what: str, value: str, valid: Sequence[str]) -> None:
+def known(what: str, value: str, valid: Sequence[str]) -> None:
+    """Raise ConfigError unless ``value`` is one of ``valid``."""
     if value not in valid:
         raise ConfigError(f"Unknown {what} {value!r}.{nearest(value, valid)}")
 
 
-def _known_normalisation(normalise: str, max_tokens: int | None) -> None:
-    _known("normalise", normalise, NORMALISATIONS)
+def known_normalisation(normalise: str, max_tokens: int | None) -> None:
+    known("normalise", normalise, NORMALISATIONS)
     if normalise == "dr_grpo" and (max_tokens is None or max_tokens < 1):
         raise ConfigError(f"normalise='dr_grpo' needs max_tokens, the completion budget; it is {max_tokens!r}.")
 
 
-def _reference(batch: MicroBatch, term: str) -> Tensor:
+def reference_of(batch: MicroBatch, term: str) -> Tensor:
+    """The reference's log-probabilities; RecipeError where there are none."""
     if batch.reference is None:
         raise RecipeError(f"The {term} term needs the reference's log-probabilities, but the micro-batch has none.")
     return batch.reference
 
 
-def _channel(batch: MicroBatch, name: str, term: str) -> Tensor:
+def channel_of(batch: MicroBatch, name: str, term: str) -> Tensor:
+    """A channel of the rows; RecipeError where no row brings it."""
     if name not in batch.extra:
         raise RecipeError(f"The {term} term reads the channel {name!r}, which no row of the update brings (Row.extra).")
     return batch.extra[name]
 
 
-def _zero(batch: MicroBatch) -> Tensor:
+def nothing(batch: MicroBatch) -> Tensor:
     """Zero, connected to the graph so that a backward pass finds one."""
     return torch.where(torch.zeros_like(batch.logp, dtype=torch.bool), batch.logp, 0.0).sum()

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from selfreward.errors import ConfigError
-from selfreward.losses.terms import Metrics, MicroBatch, Preference
+from selfreward.losses.pairwise import Preference
+from selfreward.losses.terms import Metrics, MicroBatch
 
 
 def token_regularisation(logp_B_T: Tensor, credit_B_T: Tensor, beta: float = 0.1) -> Tensor:

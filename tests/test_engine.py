@@ -8,13 +8,14 @@ import shlex
 import pytest
 import torch
 
-from selfreward.engine import EngineSampler, export, make_engine, probe_of, server_command, server_state
+from selfreward.engine import EngineSampler, export, fingerprint, make_engine, probe_of, server_command, server_state
 from selfreward.errors import ConfigError, TrainingError, UserError
 from selfreward.models import load_policy
 from selfreward.sampling import SamplingParams, TorchSampler
 from selfreward.types import Prompt
 from tests.fake_engine import FakeEngine, serving
 from tests.models import make_policy, save_model, tokenizer
+from tests.test_trainer import trainer
 
 PROMPTS = [Prompt(str(i), text=f"{i}+{i}=") for i in range(5)]
 PARAMS = SamplingParams(8)
@@ -63,6 +64,17 @@ def test_weights_are_sent_when_they_changed_and_completions_are_the_policys(star
     own = policy.score([t.tokens for t in rows], [len(t.segments[0].tokens) for t in rows])
     for t, scored in zip(rows, own, strict=True):
         torch.testing.assert_close(t.last.logprobs, scored["logprob"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_every_update_of_an_optimiser_is_noticed(fused):
+    policy = make_policy()
+    before = fingerprint(policy.model)
+    assert fingerprint(policy.model) == before
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-6, fused=fused)
+    policy.model.model.norm.weight.grad = torch.ones_like(policy.model.model.norm.weight)
+    optimizer.step()
+    assert fingerprint(policy.model) != before
 
 
 def test_the_trial_leaves_every_weight_as_it_was(start):
@@ -216,6 +228,22 @@ def test_any_server_can_write_and_the_trainer_scores_it(start):
     assert "entropy" in t.last.stats
     if t.last.finished:
         assert int(t.last.tokens[-1]) == tokenizer().eos_token_id
+
+
+def test_a_run_learns_through_the_server(start, tmp_path):
+    """Every update reaches it; what it drew is on policy; resumed, it gets the weights of the checkpoint."""
+    engine = FakeEngine()
+    run = trainer(tmp_path / "r", steps=3, lr=1e-2, checkpoint_every=1)
+    start(engine, policy=run.policy)
+    run.fit()
+    records = [json.loads(line) for line in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    assert engine.loaded == 5  # the trial, the start, and three updates
+    assert all(r["engine/gap"] < 1e-4 and r["sampler_gap"] < 1e-4 and not r["engine/stale"] for r in records[1:])
+    again = trainer(tmp_path / "r", steps=4, lr=1e-2)
+    start(engine, policy=again.policy)
+    again.resume()
+    again.fit()
+    assert again.step == 4 and engine.loaded == 8
 
 
 @pytest.mark.parametrize("spec", ["vlm:http://x/v1", "vllm:localhost:8000", "http://x/v1"])

@@ -108,7 +108,7 @@ class EngineSampler:
     tolerance: float = TOLERANCE
     on_stale: OnStale = "stop"
     numbers: dict[str, float] = field(default_factory=dict)
-    _sent: object = None
+    _sent: tuple[int, ...] = ()
     _tried: bool = False
     _tied: bool = False
     _stale: bool = False
@@ -402,9 +402,17 @@ def probe_of(prompts: Sequence[Sequence[int]]) -> list[Tensor]:
     return chosen or [torch.tensor([*distinct[0], *distinct[0]], dtype=torch.long)]
 
 
-def fingerprint(model: torch.nn.Module) -> object:
-    """Changes whenever a weight may have changed: every in-place operation counts up a tensor's version."""
-    return hash(tuple((p.data_ptr(), p._version) for p in map(distributed.local, model.parameters())))
+def fingerprint(model: torch.nn.Module) -> tuple[int, ...]:
+    """Differs whenever a weight differs: the bits of every weight, added up as integers.
+
+    Versions of tensors do not serve: fused optimisers change weights without counting them up.
+    """
+    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    sums = []
+    with torch.no_grad():
+        for weight in map(distributed.local, model.parameters()):
+            sums.append(weight.view(integers[weight.element_size()]).sum(dtype=torch.int64))
+    return tuple(torch.stack(sums).tolist())
 
 
 def server_state(model: torch.nn.Module) -> tuple[dict[str, Tensor], bool]:

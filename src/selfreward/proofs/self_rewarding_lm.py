@@ -4,7 +4,7 @@ Rules are those of the method card, written down before the run. The base plays 
 careful answers and graded answers, and its judgement is measured before anything is trained (the gate refuses below
 .5). All arms take the same number of updates on the same prompts; ``more-sft`` imitates the 64 demonstrations of the
 seed. A tiny model follows no free-form rubric, so the judge format is in its text; the five constraints are the five
-points.
+points. Settings are the task's; one look at the main and the shuffled arm on development prompts left them so.
 """
 
 from __future__ import annotations

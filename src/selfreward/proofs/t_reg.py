@@ -3,7 +3,8 @@
 Rules are those of the method card, written down before the run. The base was taught to make a string better and worse
 (``*`` and ``!``), which stands in for the paper's two requests. The gate plants one fault in strings that meet
 everything else and asks whose credit is lowest; below an area under the curve of .7 nothing is trained. All arms see
-pairs of the same prompts, ordered by the base's own judge, and take the same number of updates.
+pairs of the same prompts, ordered by the base's own judge, and take the same number of updates. Settings are the
+task's; one look at the main arm on development prompts left them as they were.
 """
 
 from __future__ import annotations

@@ -48,10 +48,10 @@ BEATS = {("paper", "rock"): 0.95, ("scissors", "paper"): 0.85, ("rock", "scissor
 FLIP = 0.3
 TOKENS = (*GAMES, *GAMES["cycle"], *GAMES["raters"], *GAMES["noisy"], "h", "t", "=")
 SETTINGS: dict[str, Any] = {
-    "lr": 3e-2,
+    "lr": 1e-2,
     "adam_eps": 1e-1,
     "kl": 0.02,
-    "steps": 200,
+    "steps": 400,
     "prompts_per_step": 4,
     "group_size": 16,
     "max_new_tokens": 2 * HALF + 1,

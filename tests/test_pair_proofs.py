@@ -52,8 +52,8 @@ def test_the_average_policy_of_a_circle_is_judged(tmp_path):
         rest = {"cycle": cycle, "raters": 0.03, "noisy": 0.9, "halves": 1.0}
         return {"step": step} | {f"eval/{k}": v for k, v in (mix | even | rest).items()}
 
-    turning = [policy(0, 0.4, 1, 0, 0), policy(150, 0.35, 0, 1, 0), policy(200, 0.4, 0, 0, 1)]
-    still = [policy(0, 0.35, 0, 1, 0), policy(150, 0.35, 0, 1, 0), policy(200, 0.35, 0, 1, 0)]
+    turning = [policy(0, 0.4, 1, 0, 0), policy(300, 0.35, 0, 1, 0), policy(400, 0.4, 0, 0, 1)]
+    still = [policy(0, 0.35, 0, 1, 0), policy(300, 0.35, 0, 1, 0), policy(400, 0.35, 0, 1, 0)]
     weak = [r | {"eval/halves": 0.5 + 0.01 * i} for i, r in enumerate(still)]
     found = results(tmp_path, {"spo": turning, "reward-model": still, "linear-model": weak})
     verdicts = {rule.name: rule.holds(rule.measure(found)) for rule in proof.rules}

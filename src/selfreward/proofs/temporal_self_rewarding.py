@@ -4,7 +4,8 @@ alive?
 Rules are those of the method card, written down before the run. All arms take the same number of DPO updates; the
 future model's are counted, so that two iterations of two phases stand against four of self-rewarding-lm. With seven
 answers of each model the full method draws 14 and 7 answers per prompt in its two phases, 10.5 on average; the
-baseline draws 11.
+baseline draws 11. Settings are the task's; one look at both on development prompts, with a seed that the proof does not
+use, left them as they were.
 """
 
 from __future__ import annotations

@@ -120,9 +120,9 @@ PROOF = Proof(
         ),
     ),
     reason="Only the lead over imitating the best-graded answers fails, because greedy answers cannot show it here. "
-    "They turn from careless to careful writing within the first iteration whichever way the best answers are preferred: "
-    "after it they meet .966 of the constraints with DPO, .964 with imitation and .970 with true grades, so all arms "
-    "meet at one ceiling. The samples do tell them apart: at the end .879 with DPO and .838 with imitation (lead .042 "
-    "[.018, .066]), .884 with true grades. At this size the skill is in the base; as many updates on 64 demonstrations "
-    "bring it out as well (.884).",
+    "Whichever way the best answers are preferred, they turn from careless to careful writing within the first "
+    "iteration: after it they meet .966 of the constraints with DPO, .964 with imitation and .970 with true grades, so "
+    "all arms meet at one ceiling. The samples do tell them apart: at the end .879 with DPO and .838 with imitation "
+    "(lead .042 [.018, .066]), .884 with true grades. At this size the skill is in the base; as many updates on 64 "
+    "demonstrations bring it out as well (.884).",
 )

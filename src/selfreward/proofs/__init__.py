@@ -33,6 +33,7 @@ PROOFS: dict[str, str] = {
     "t-reg": "t_reg",
     "temporal-self-rewarding": "temporal_self_rewarding",
     "mm-upt": "mm_upt",
+    "mm-upt-grid": "mm_upt_grid",
     "ssr-zero": "ssr_zero",
     "rlsf": "rlsf",
     "distill-rewards": "distill_rewards",

@@ -120,5 +120,5 @@ PROOF = Proof(
     "seeds. A part of what self misses to the ceiling is form: a verdict looks at one thing and not at the "
     "outline, and 6 to 12 % of the outlines end malformed (3 to 5 % with the true rubric). One score for the "
     "whole rubric is no worse a grader here (0.83 of pairs): it errs once per outline where a rubric errs once "
-    "per criterion.",
+    "per criterion. A grader frozen at the start serves as well as the current one (0.77 and 0.75).",
 )

@@ -26,6 +26,7 @@ VARIANTS["chain-teacher"] = "chain-student"
 VARIANTS["rub-other"] = "rub"
 VARIANTS["eff-signs"] = "eff"
 VARIANTS["chain-long-judged"] = "chain-long"
+VARIANTS["grid-low"] = "grid"
 _MODULES = {
     "con": "selfreward.tasks.con",
     "prefs": "selfreward.tasks.prefs",
@@ -45,6 +46,7 @@ _MODULES = {
     "chain-writer": "selfreward.tasks.chain_writer",
     "cd": "selfreward.tasks.cd",
     "view": "selfreward.tasks.view",
+    "grid": "selfreward.tasks.grid",
     "steps": "selfreward.tasks.steps",
     "chain-reserved": "selfreward.tasks.reserved",
     "eff": "selfreward.tasks.eff",

@@ -153,11 +153,11 @@ def main() -> None:
                     ("engine, lora", url, ["lora_rank=4", "lr=0.002"]),
                     ("local", "local", []),
                 ):
-                    out = a.work / name.replace(", ", "-")
+                    out = a.work / f"run {name}"
                     subprocess.run(["rm", "-rf", str(out)], check=True)
                     settings = [
                         "prompts_per_step=8", "group_size=8", "max_new_tokens=24", "eval_prompts=30", "eval_samples=4",
-                        "eval_every=0", "checkpoint_every=0", "sentinel=off", "answers=number", "lr=3e-4", *more,
+                        "eval_every=0", "checkpoint_every=0", "sentinel=off", r"answers=regex:(\d+)$", "lr=3e-4", *more,
                     ]  # fmt: skip
                     values = {
                         "recipe": "vote", "model": str(model), "data": str(data), "steps": a.steps, "out": str(out),

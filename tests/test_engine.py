@@ -252,6 +252,12 @@ def test_a_wrong_engine_is_named(spec, tmp_path):
         make_engine(spec, make_policy(), tmp_path)
 
 
+def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(ConfigError, match=r"holds thesis.txt"):
+        make_engine("vllm:http://127.0.0.1:1/v1", make_policy(), tmp_path)
+
+
 def test_what_a_server_is_started_with(tmp_path):
     from transformers import AutoModelForCausalLM
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 OnStale = Literal["stop", "warn"]
 KINDS = ("vllm", "fixed")
+WRITTEN = {"config.json", "generation_config.json", "model.safetensors"}
 PROBES, PROBE_TOKENS = 4, 64
 # Mean |difference| of log-probabilities per token (nats) that two programs with the same weights may have.
 # Threads bound to cores stand in the trainer's way; the cache is in GiB.
@@ -59,7 +60,7 @@ def make_engine(
         folder: where weights for the server are written; it must see the same files.
 
     Raises:
-        ConfigError: for a specification that is neither.
+        ConfigError: for a specification that is neither, or a folder with something else in it.
     """
     kind, _, rest = spec.partition(":")
     url, _, model = rest.partition("#")
@@ -67,6 +68,11 @@ def make_engine(
         raise ConfigError(
             f"engine is {spec!r}; it is local, vllm:http://HOST:PORT/v1 (its weights follow the training) or "
             "fixed:http://HOST:PORT/v1#MODEL (any OpenAI-compatible server, whose weights do not)."
+        )
+    foreign = sorted({p.name for p in folder.iterdir()} - WRITTEN) if folder.is_dir() else []
+    if foreign:
+        raise ConfigError(
+            f"engine_folder {folder} holds {foreign[0]}; it is replaced at every sending. Name a new one."
         )
     server = Endpoint(url.rstrip("/"), model, timeout_s=600.0, at_once=32)
     half = next(policy.model.parameters()).dtype in HALF

@@ -1,8 +1,7 @@
 """Self-judging (130) on CHAIN, with a base that solves two in five, judges better, and can write problems.
 
-The rules are those of the method card, written down before the run. The card's own task is countdown;
-its base did not learn to judge in the time that a base may take here, so the proof runs where a judge
-exists. A CHAIN answer cannot be checked without its working, so the judge sees the
+The rules are those of the method card, written down before the run. The card's own task, countdown, has a
+proof of its own, ``self-judging-cd``. A CHAIN answer cannot be checked without its working, so the judge sees the
 solution. What stands for the judge that can be talked to is the base's *naive* judge,
 which believes every guess. A last pair of arms compares sixteen fixed problems with problems that the
 model writes itself from those.

@@ -269,8 +269,9 @@ PROOF = Proof(
     ".50 to .79 of the questions give a solution to train on, in the second .21 to .58. The value model "
     "is to blame, which between the cycles is taught by the search's own trees: afterwards its AUROC in "
     "the first four steps is .24 to .47, that is, upside down, where it was .9 before. Likely why, not "
-    "measured: wrong beginnings that the search drops early have no finished leaf below and so no label; "
-    "what is left at these depths are beginnings that all lead to the answer. Labels kept from the warm- "
-    "up, or labels for unfinished branches, were not tried. The greedy answers of both arms stay where "
-    "they began (.38) except for one seed of the tree (.45); pass@1 is .22 and .23.",
+    "measured: wrong beginnings that the search drops early have no finished leaf below and so no label "
+    "(the released code labels alike); what is left at these depths are beginnings that all lead to the "
+    "answer. Labels kept from the warm-up, or labels for unfinished branches, were not tried. The greedy "
+    "answers of both arms stay where they began (.38) except for one seed of the tree (.45); pass@1 is "
+    ".22 and .23.",
 )

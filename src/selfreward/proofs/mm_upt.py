@@ -1,7 +1,7 @@
 """MM-UPT (085), its text side, on CHAIN with a base that can write questions, and on one that is mostly wrong.
 
 Rules are those of the method card, written down before the run; both directions were fixed beforehand.
-No image is involved: the card's grids of patches are left to a policy that reads images. The low-prior
+No image is involved; grids written as text have a proof of their own, ``mm-upt-grid``. The low-prior
 regime is the base ``view-low`` (about one answer in six is right, and a shortcut leads the vote) on the
 same questions.
 """

@@ -11,8 +11,10 @@ use: at the task's 6e-4 plain self-rewarding goes on rising (.90 after 36 steps)
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from selfreward.compare import Arm
-from selfreward.proofs.base import Proof, Results, Rule
+from selfreward.proofs.base import Proof, Results, Rule, fingerprint
 from selfreward.proofs.rounds import in_round, measured
 from selfreward.statistics import Estimate, mean_interval
 
@@ -40,6 +42,12 @@ def tau_lead(results: Results) -> Estimate:
     return mean_interval([a - b for a, b in zip(ours, theirs, strict=True)])
 
 
+def trace() -> dict[str, list[float]]:
+    """The fingerprint's three steps with one of supervised tuning, so that the mechanism is in them."""
+    short = {**PROOF.settings, "options": {**PROOF.settings["options"], "warm_up": 1}}
+    return fingerprint(replace(PROOF, trace=None, settings=short))
+
+
 PROOF = Proof(
     slug="cream",
     id="066",
@@ -47,6 +55,7 @@ PROOF = Proof(
     "keeps it from drifting, without a confidence that somebody must choose.",
     task="embedded:con",
     main="cream",
+    trace=trace,
     arms=(
         Arm("cream", "cream"),
         Arm("plain", "cream", {"confidence": "fixed", "fixed": 1.0}),
@@ -100,4 +109,12 @@ PROOF = Proof(
             lambda e: e.low > 0,
         ),
     ),
+    reason="The regulariser does what it is for: plain self-rewarding ends at .01, cream at .79, the better "
+    "of two fixed confidences at .48. Two rules fail. Agreement of generations is not what sets cream apart: in the "
+    "last round tau is .47 with cream and .45 without, because consecutive generations drift together and so agree "
+    "about the drift; cream is saved by its first round, where tau is 0 and hardly any label is trusted (.52), and by "
+    "softer labels later. And shuffled rewards end higher (.86): the seed alone brings the start to .87 in ten steps, "
+    "so little is left to win (.91 at best), while at this learning rate the implicit reward, unbounded for strings "
+    "that the base finds impossible, comes to prefer malformed ones (well formed at the end: plain .01, cream .91, "
+    "shuffled .98).",
 )

@@ -122,4 +122,11 @@ PROOF = Proof(
         ),
         solved("raters"),
     ),
+    reason="SPO solves both circles; what fails are rules about its rivals. The reward model stands where it was "
+    "expected, but gets there late: .29 to .31 at the end, .296 over the second half. On noisy both end at .98, where "
+    "single answers can no longer tell them apart. And a model that is linear in letters learns the whole strings: it "
+    "cannot from even comparisons (each letter is as good as the other), but the policy's own answers are not even. "
+    "After the first steps one letter is ahead in both halves, more of it is then better on the policy's own answers, "
+    "and every seed ends on six equal letters (probability .72 to .75; SPO does the same, .63 to .66). A preference "
+    "that no letter explains everywhere needs a letter to explain it only where the policy is.",
 )

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from selfreward.errors import ConfigError, RecipeError
@@ -72,9 +72,7 @@ class SPO(Recipe):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
         queries = sum(self.rank(policy, group, run) for group in groups)
-        experience = self.learn_from(groups)
-        experience.stats |= {"preference/queries": float(queries)}
-        return experience
+        return replace(self.learn_from(groups), stats={"preference/queries": float(queries)})
 
     def rank(self, policy: Policy, group: Group, run: RunContext) -> int:
         """Reward the answers of a group; returns how many comparisons were asked for."""

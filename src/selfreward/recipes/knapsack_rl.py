@@ -85,10 +85,8 @@ class KnapsackRL(Recipe):
         if seen and self.rule != "uniform":
             rates = [self._rate(prompts[i]) for i in seen]
             budget = self.group_size * len(seen)
-            high = max(self.high, self.group_size)
-            found = allocate(
-                self.rule, rates, budget, min(self.low, self.group_size), high, run.generator("allocation")
-            )
+            low, high = min(self.low, self.group_size), max(self.high, self.group_size)
+            found = allocate(self.rule, rates, budget, low, high, run.generator("allocation"))
             for i, n in zip(seen, found, strict=True):
                 sizes[i] = n
         return sizes

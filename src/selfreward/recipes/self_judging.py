@@ -40,10 +40,8 @@ class SelfJudging(Recipe):
         template: which of the task's judge templates asks.
         readout: ``verdict`` is 1 where yes is more likely than no, else 0; ``probability`` is that of yes.
         noise: share of verdicts that are turned round (a robustness arm).
-        coin: replace every verdict by a coin that says yes as often as the judge did in this step, a
-            control that must teach nothing.
-        problems: ``given`` trains on the data; ``own`` lets the model write problems like those, and trains
-            on them.
+        coin: toss one that says yes as often as the judge did in this step: a control that must teach nothing.
+        problems: train on the data (``given``), or on problems like those that the model writes (``own``).
         check: ``module:function``, a further condition on self-made problems.
         proposal_tokens: length of a continued list of problems.
     """

@@ -92,11 +92,12 @@ def main() -> None:
     a = arguments()
     from models import make, question
     from selfreward.config import make_config
-    from selfreward.engine import export, make_engine, probe_of, server_command
+    from selfreward.engine import make_engine, probe_of
     from selfreward.errors import TrainingError
     from selfreward.launch import start
     from selfreward.models import load_policy
     from selfreward.sampling import SamplingParams
+    from selfreward.serving import export, server_command
     from selfreward.types import Prompt
 
     a.work.mkdir(parents=True, exist_ok=True)

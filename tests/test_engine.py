@@ -8,10 +8,11 @@ import shlex
 import pytest
 import torch
 
-from selfreward.engine import EngineSampler, export, fingerprint, make_engine, probe_of, server_command, server_state
+from selfreward.engine import EngineSampler, fingerprint, make_engine, probe_of
 from selfreward.errors import ConfigError, TrainingError, UserError
 from selfreward.models import load_policy
 from selfreward.sampling import SamplingParams, TorchSampler
+from selfreward.serving import export, server_command, server_state
 from selfreward.types import Prompt
 from tests.fake_engine import FakeEngine, serving
 from tests.models import make_policy, save_model, tokenizer

@@ -26,9 +26,9 @@ def serve(
     """
     import shlex
 
-    from selfreward.engine import export, server_command
     from selfreward.errors import ConfigError
     from selfreward.models import load_policy
+    from selfreward.serving import export, server_command
 
     policy = load_policy(model, dtype=dtype, chat="never")
     export(policy, folder)

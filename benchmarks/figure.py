@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,29 @@ from selfreward.report.static import INK, LINE, METHOD, MUTED, RC
 
 
 def name_of(case: dict[str, Any]) -> str:
-    shape = "" if case["shape"] == "standard" else f", {case['shape'].replace('-', ' ', 1)}"
+    shape = "" if case["shape"] == "standard" else f", {case['shape'].replace('-', ' ')}"
     return f"{case['model']} M {case['start']}{shape}"
+
+
+def in_order(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Standard cases by start and size, then the other shapes as they were measured."""
+    return sorted(
+        entries, key=lambda e: (e.get("shape", "standard") != "standard", e["start"] != "warm", float(e["model"]))
+    )
+
+
+def wrapped(name: str) -> str:
+    """An ingredient's name in lines of about twenty letters."""
+    return textwrap.fill(name.removeprefix("without "), 26)
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Left: how many times trl's steps per second. Right: what each ingredient is worth."""
-    cases, ablations = result["cases"], result.get("ablations", [])
+    cases, ablations = in_order(result["cases"]), in_order(result.get("ablations", []))
     with matplotlib.rc_context(RC):
         height = max(3.2, 0.3 * len(cases) + 1.2)
-        figure = Figure(figsize=(11, height), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1))
+        figure = Figure(figsize=(12, height), layout="constrained")
+        left, right = figure.subplots(1, 2)
         for y, case in enumerate(reversed(cases)):
             ratio = case["ratio"]["steps_per_s"]
             left.barh(y, ratio, color=METHOD if case["start"] == "warm" else "#9db8e8", height=0.62)
@@ -42,15 +55,15 @@ def draw(result: dict[str, Any], path: Path) -> None:
             values = [ablation["arms"][n]["slower"] for n in reversed(names)]
             places = [y + 0.27 * (len(ablations) / 2 - k - 0.5) for y in range(len(names))]
             right.barh(places, [v - 1 for v in values], left=1, height=0.25, color=colours[k % 3],
-                       label=f"{ablation['model']} M {ablation['start']}")  # fmt: skip
+                       label=f"{ablation['model']} M")  # fmt: skip
         right.axvline(1, color=MUTED, linewidth=1)
-        right.set_yticks(range(len(names)), list(reversed(names)))
-        right.set_xlabel("seconds per step, times those with everything")
-        right.set_title("What each ingredient is worth")
+        right.set_yticks(range(len(names)), [wrapped(n) for n in reversed(names)])
+        right.set_xlabel("time of a step, times everything's")
+        right.set_title("Without an ingredient (ours, warm)")
         right.grid(axis="x", color=LINE, linewidth=0.6)
         right.set_axisbelow(True)
         if ablations:
-            right.legend(frameon=False, loc="lower right")
+            right.legend(frameon=False, loc="center right")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
@@ -66,7 +79,7 @@ def tables(result: dict[str, Any]) -> str:
         f"{k} {v}" for k, v in result["versions"].items()
     ) + "."]  # fmt: skip
     rows = []
-    for case in result["cases"]:
+    for case in in_order(result["cases"]):
         a, b, r = case["ours"], case["trl"], case["ratio"]
         spread = "{:.3f}–{:.3f}"
         rows.append(
@@ -84,7 +97,7 @@ def tables(result: dict[str, Any]) -> str:
     head = ["case", "ours, s/step (quartiles)", "trl, s/step (quartiles)", "steps/s, ratio", "tokens/s, ours / trl",
             "peak MB, ours / trl (ratio)", "MB beyond imports (ratio)", "first step s, ours / trl"]  # fmt: skip
     parts.append(table(head, rows))
-    for ablation in result.get("ablations", []):
+    for ablation in in_order(result.get("ablations", [])):
         rows = [
             [name, f"{arm['step_s']:.3f}", f"{arm['slower']:.2f}", f"{arm['working_mb']:.0f}"]
             for name, arm in ablation["arms"].items()
@@ -104,6 +117,9 @@ def tables(result: dict[str, Any]) -> str:
             for r in result["two_processes"]
         ]
         parts.append(table(["same total batch", "one process, s/step", "two processes, s/step", "speed-up"], rows))
+    if "first_step" in result:
+        rows = [[r["stage"], f"{r['seconds']:.2f}", f"{r['mb']:.0f}"] for r in result["first_step"]["stages"]]
+        parts.append(table(["from the start of the process", "s", "MB"], rows))
     if "signals" in result:
         found = result["signals"]
         rows = [[f"`{k}`", f"{100 * v:.1f} %"] for k, v in found["share_of_step"].items()]

@@ -64,6 +64,9 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/signals.py
 	$(BIN)/python benchmarks/check.py runs/bench/0.8-warm
+	$(BIN)/python benchmarks/profile_step.py runs/bench/0.2-warm warm
+	$(BIN)/python benchmarks/profile_step.py runs/bench/3-random random
+	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/figure.py
 
 # The CPU build of vLLM needs another transformers, and torchvision in its environment breaks both.

@@ -117,6 +117,20 @@ def tables(result: dict[str, Any]) -> str:
             for r in result["two_processes"]
         ]
         parts.append(table(["same total batch", "one process, s/step", "two processes, s/step", "speed-up"], rows))
+    if "profiles" in result:
+        rows = [
+            [r["model"], f"{r['collect_s']:.3f}", f"{r['decoding_s']:.3f} in {r['decoding_steps']:.0f} steps",
+             f"{r['learn_s']:.3f}", f"{100 * r['multiplication_share']:.0f} %"]
+            for r in result["profiles"]
+        ]  # fmt: skip
+        head = [
+            "a step of ours",
+            "collect, s",
+            "of it decoding, s",
+            "learn, s",
+            "matrix multiplication, share of the step",
+        ]
+        parts.append(table(head, rows))
     if "first_step" in result:
         rows = [[r["stage"], f"{r['seconds']:.2f}", f"{r['mb']:.0f}"] for r in result["first_step"]["stages"]]
         parts.append(table(["from the start of the process", "s", "MB"], rows))

@@ -14,9 +14,11 @@ from matplotlib.figure import Figure
 
 from selfreward.report.static import INK, LINE, METHOD, MUTED, RC
 
+SIDES = ("ours", "trl")
+
 
 def name_of(case: dict[str, Any]) -> str:
-    shape = "" if case["shape"] == "standard" else f", {case['shape'].replace('-', ' ')}"
+    shape = "" if case.get("shape", "standard") == "standard" else f", {case['shape'].replace('-', ' ')}"
     return f"{case['model']} M {case['start']}{shape}"
 
 
@@ -34,7 +36,8 @@ def wrapped(name: str) -> str:
 
 def draw(result: dict[str, Any], path: Path) -> None:
     """Left: how many times trl's steps per second. Right: what each ingredient is worth."""
-    cases, ablations = in_order(result["cases"]), in_order(result.get("ablations", []))
+    cases = in_order(result["cases"])
+    ablations = [a for a in in_order(result.get("ablations", [])) if a["shape"] == "standard"]
     with matplotlib.rc_context(RC):
         height = max(3.2, 0.3 * len(cases) + 1.2)
         figure = Figure(figsize=(12, height), layout="constrained")
@@ -43,12 +46,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
             ratio = case["ratio"]["steps_per_s"]
             left.barh(y, ratio, color=METHOD if case["start"] == "warm" else "#9db8e8", height=0.62)
             left.text(ratio + 0.03, y, f"{ratio:.1f}", va="center", color=INK)
-        left.axvline(1, color=MUTED, linewidth=1)
-        left.set_yticks(range(len(cases)), [name_of(c) for c in reversed(cases)])
+        dress(left, [name_of(c) for c in reversed(cases)], "Beside trl, same weights and samples")
         left.set_xlabel("steps per second, times trl's")
-        left.set_title("Beside trl, same weights and samples")
-        left.grid(axis="x", color=LINE, linewidth=0.6)
-        left.set_axisbelow(True)
         names = [n for n in ablations[0]["arms"] if n != "everything"] if ablations else []
         colours = ("#9db8e8", "#5b8def", "#1f4fa8")
         for k, ablation in enumerate(ablations):
@@ -56,16 +55,33 @@ def draw(result: dict[str, Any], path: Path) -> None:
             places = [y + 0.27 * (len(ablations) / 2 - k - 0.5) for y in range(len(names))]
             right.barh(places, [v - 1 for v in values], left=1, height=0.25, color=colours[k % 3],
                        label=f"{ablation['model']} M")  # fmt: skip
-        right.axvline(1, color=MUTED, linewidth=1)
-        right.set_yticks(range(len(names)), [wrapped(n) for n in reversed(names)])
+        dress(right, [wrapped(n) for n in reversed(names)], "Without an ingredient (ours, warm)")
         right.set_xlabel("time of a step, times everything's")
-        right.set_title("Without an ingredient (ours, warm)")
-        right.grid(axis="x", color=LINE, linewidth=0.6)
-        right.set_axisbelow(True)
         if ablations:
             right.legend(frameon=False, loc="center right")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def dress(axes: Any, names: Sequence[str], title: str) -> None:
+    """Horizontal bars by name, measured from 1."""
+    axes.axvline(1, color=MUTED, linewidth=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_title(title)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def spread(summary: dict[str, Any], name: str, unit: str, digits: int) -> str:
+    """A median with its quartiles, or with its range over the runs."""
+    low, high = summary[f"{name}_quartiles"] if f"{name}_quartiles" in summary else summary[f"{name}{unit}_range"]
+    return f"{summary[f'{name}{unit}']:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def times(entry: dict[str, Any], name: str) -> str:
+    """A ratio with its range over the rounds."""
+    values = entry.get(f"{name}_by_round") or entry[f"{name}_range"]
+    return f"**{entry[name]:.2f}** ({min(values):.2f}–{max(values):.2f})"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -75,35 +91,38 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def tables(result: dict[str, Any]) -> str:
     """All tables, in Markdown."""
-    parts = [f"Measured on {result['machine']}; {result['rounds']} rounds; " + ", ".join(
-        f"{k} {v}" for k, v in result["versions"].items()
-    ) + "."]  # fmt: skip
-    rows = []
-    for case in in_order(result["cases"]):
-        a, b, r = case["ours"], case["trl"], case["ratio"]
-        spread = "{:.3f}–{:.3f}"
-        rows.append(
-            [
-                name_of(case),
-                f"{a['step_s']:.3f} ({spread.format(*a['step_quartiles'])})",
-                f"{b['step_s']:.3f} ({spread.format(*b['step_quartiles'])})",
-                f"**{r['steps_per_s']:.2f}**",
-                f"{a['tokens_per_s']:.0f} / {b['tokens_per_s']:.0f}",
-                f"{a['peak_mb']:.0f} / {b['peak_mb']:.0f} ({r['peak_memory']:.2f})",
-                f"{a['working_mb']:.0f} / {b['working_mb']:.0f} ({r['working_memory']:.2f})",
-                f"{a['first_step_s']:.1f} / {b['first_step_s']:.1f}",
-            ]
-        )
-    head = ["case", "ours, s/step (quartiles)", "trl, s/step (quartiles)", "steps/s, ratio", "tokens/s, ours / trl",
-            "peak MB, ours / trl (ratio)", "MB beyond imports (ratio)", "first step s, ours / trl"]  # fmt: skip
+    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
+    rounds = sorted({c["rounds"] for c in result["cases"]})
+    parts = [
+        f"Measured on {result['machine']}; {' or '.join(map(str, rounds))} rounds; {versions}. "
+        "In brackets: quartiles of the steps (seconds, tokens), or the range over the runs (memory, first step, "
+        "ratios)."
+    ]
+    cases = in_order(result["cases"])
+    rows = [
+        [name_of(c), *(spread(c[side], "step", "_s", 3) for side in SIDES), times(c["ratio"], "steps_per_s"),
+         *(spread(c[side], "tokens_per", "_s", 0) for side in SIDES)]
+        for c in cases
+    ]  # fmt: skip
+    head = ["case", "ours, s/step", "trl, s/step", "steps/s, times trl's", "ours, tokens/s", "trl, tokens/s"]
     parts.append(table(head, rows))
-    for ablation in in_order(result.get("ablations", [])):
-        rows = [
-            [name, f"{arm['step_s']:.3f}", f"{arm['slower']:.2f}", f"{arm['working_mb']:.0f}"]
-            for name, arm in ablation["arms"].items()
-        ]
-        title = f"{ablation['model']} M, {ablation['start']}"
-        parts.append(table([title, "s/step", "times everything's", "MB beyond imports"], rows))
+    rows = [
+        [name_of(c), *(spread(c[side], "peak", "_mb", 0) for side in SIDES), f"{c['ratio']['peak_memory']:.2f}",
+         *(spread(c[side], "working", "_mb", 0) for side in SIDES), f"{c['ratio']['working_memory']:.2f}",
+         *(spread(c[side], "first_step", "_s", 1) for side in SIDES)]
+        for c in cases
+    ]  # fmt: skip
+    head = ["case", "ours, peak MB", "trl, peak MB", "ratio", "ours, MB beyond imports", "trl, MB beyond imports",
+            "ratio", "ours, first step s", "trl, first step s"]  # fmt: skip
+    parts.append(table(head, rows))
+    for title, entries in (("", result.get("ablations", [])), ("threads and precision: ", result.get("settings", []))):
+        for entry in in_order(entries):
+            rows = [
+                [name, spread(arm, "step", "_s", 3), times(arm, "slower"), spread(arm, "working", "_mb", 0)]
+                for name, arm in entry["arms"].items()
+            ]
+            head = [title + name_of(entry), "s/step", "time, times the first row's", "MB beyond imports"]
+            parts.append(table(head, rows))
     if "learning" in result:
         found = result["learning"]
         rows = [
@@ -113,7 +132,7 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(table([f"reward after {found['steps']} steps", "by seed", "mean"], rows))
     if "two_processes" in result:
         rows = [
-            [f"{r['model']} M {r['start']}", f"{r['one_step_s']:.3f}", f"{r['two_step_s']:.3f}", f"{r['speed_up']:.2f}"]
+            [name_of(r), f"{r['one_step_s']:.3f}", f"{r['two_step_s']:.3f}", times(r, "speed_up")]
             for r in result["two_processes"]
         ]
         parts.append(table(["same total batch", "one process, s/step", "two processes, s/step", "speed-up"], rows))

@@ -12,6 +12,33 @@ def no_trees() -> None:
     prefixes.takes_trees = lambda model: False
 
 
+def no_merging() -> None:
+    """Completions that are the same word for word share their prompt and nothing else."""
+    from models import END_OF_PROMPT
+    from selfreward import prefixes
+
+    inner = prefixes.common
+    prefixes.common = lambda a, b: b.index(END_OF_PROMPT) + 1 if a == b else inner(a, b)
+
+
+def no_packing() -> None:
+    """Every tree has a row of its own, and batches are cut from sequences in the order in which they come."""
+    from selfreward import learning, prefixes, scoring
+
+    def in_order(lengths, max_tokens=scoring.MICRO_TOKENS):
+        batches: list[list[int]] = []
+        for i, length in enumerate(lengths):
+            widest = max((lengths[k] for k in batches[-1]), default=0) if batches else 0
+            if batches and max(widest, length) * (len(batches[-1]) + 1) <= max_tokens:
+                batches[-1].append(i)
+            else:
+                batches.append([i])
+        return batches
+
+    scoring.micro_batches = learning.micro_batches = in_order
+    prefixes.room_in = lambda free, needed: None
+
+
 def no_lean() -> None:
     """The model's own forward takes every decoding step."""
     from selfreward import decoding
@@ -45,33 +72,79 @@ def no_skipping() -> None:
     PolicyGradient.active = lambda self, row: True
 
 
-def no_statistics_while_sampling() -> None:
-    """Entropy and self-certainty are taken by a second forward."""
+def again(*passes: tuple[str, ...]) -> None:
+    """After sampling, one more forward over all completions for each of ``passes``."""
     from selfreward.policy import Policy
 
     inner = Policy.sample
 
-    def twice(self, prompts, *rest, **options):
+    def sample(self, prompts, *rest, **options):
         groups = inner(self, prompts, *rest, **options)
         rows = [t for g in groups for t in g]
-        self.score(
-            [t.tokens for t in rows],
-            [len(t.tokens) - len(t.last) for t in rows],
-            stats=("entropy", "self_certainty"),
-        )
+        for stats in passes:
+            self.score([t.tokens for t in rows], [len(t.tokens) - len(t.last) for t in rows], stats=stats)
         return groups
 
-    Policy.sample = twice
+    Policy.sample = sample
+
+
+def no_statistics_while_sampling() -> None:
+    """Old log-probabilities, entropy and self-certainty are taken by a second forward."""
+    again(("entropy", "self_certainty"))
+
+
+def no_common_forward() -> None:
+    """Old log-probabilities, entropy and self-certainty have a forward each."""
+    again((), ("entropy",), ("self_certainty",))
+
+
+def no_choice_of_positions() -> None:
+    """Logits and their statistics are computed at every position of a sequence, its prompt too."""
+    import torch
+
+    from selfreward import learning, scoring
+
+    inner = scoring.forward_tokens
+
+    def everywhere(model, tokens, wanted, **options):
+        place = torch.arange(wanted.shape[1])
+        last = (wanted * place).amax(-1, keepdim=True)
+        out = inner(model, tokens, (place >= 1) & (place <= last), **options)
+        return {k: v * wanted if v.dim() == 2 else v for k, v in out.items()}
+
+    scoring.forward_tokens = learning.forward_tokens = everywhere
+
+
+def no_chunks() -> None:
+    """All logits of a micro-batch exist at once."""
+    from selfreward import scoring
+
+    scoring.CHUNK_ELEMENTS = 2**60
+
+
+def no_small_batches() -> None:
+    """Micro-batches of a GPU's size."""
+    from selfreward import learning, scoring
+
+    learning.largest_batch = lambda model: scoring.MICRO_TOKENS
 
 
 INGREDIENTS: dict[str, Callable[[], None]] = {
-    "shared prefixes and identical completions once": no_trees,
+    "shared prefixes, identical completions once": no_trees,
+    "identical completions once": no_merging,
+    "packing, sorting by length": no_packing,
     "lean decoding": no_lean,
     "finished rows leave": no_compaction,
     "one prefill per group": no_group_prefill,
     "groups without advantage skipped": no_skipping,
     "statistics while sampling": no_statistics_while_sampling,
+    "one forward for all statistics": no_common_forward,
+    "logits at completions only": no_choice_of_positions,
+    "logits in chunks": no_chunks,
+    "small micro-batches": no_small_batches,
 }
+# The second and the ninth are parts of what stands before them; putting both back would count them twice.
+ALL = [n for n in INGREDIENTS if n not in ("identical completions once", "one forward for all statistics")]
 
 
 def leave_out(names: Sequence[str]) -> None:

@@ -9,13 +9,15 @@ import torch
 
 SIZES = {"0.2": (64, 4), "0.8": (128, 4), "3": (256, 4), "10": (384, 6)}
 CHARACTERS = "0123456789+-*/=?:.,'\"()[] abcdefghijklmnopqrstuvwxyzQ"
+SPECIAL = ["<pad>", "<end>", "<unk>"]
+END_OF_PROMPT = len(SPECIAL) + CHARACTERS.index("=")  # every question ends with =
 
 
 def tokenizer(extra: int = 0):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    words = ["<pad>", "<end>", "<unk>", *dict.fromkeys(CHARACTERS), *(f"<{i}>" for i in range(extra))]
+    words = [*SPECIAL, *dict.fromkeys(CHARACTERS), *(f"<{i}>" for i in range(extra))]
     inner = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     from tokenizers import decoders

@@ -38,6 +38,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reward", choices=["digits", "vote"], default="digits")
     parser.add_argument("--full-length", action="store_true", help="no completion ends before the limit")
     parser.add_argument("--without", nargs="*", default=[], help="ingredients to leave out (ours): see ingredients.py")
+    parser.add_argument("--dtype", default="float32", help="of ours")
+    parser.add_argument("--threads", type=int, default=1, help="of ours")
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--lr", type=float, default=1e-4)
@@ -117,7 +119,7 @@ def ours(a: argparse.Namespace, record: Record) -> None:
     config = TrainConfig(
         model=a.model, steps=a.warm_up + a.steps, prompts_per_step=a.prompts, max_new_tokens=a.new_tokens, lr=a.lr,
         adam_eps=1e-8, adam_beta2=0.999, eval_prompts=0, eval_every=0, checkpoint_every=0, log_groups=0, sentinel="off",
-        out=tempfile.mkdtemp(), threads=1,
+        out=tempfile.mkdtemp(), threads=a.threads,
     )  # fmt: skip
     task = Task("bench", prompts, [], Regex(r"\d+"), lambda text: True)
     seen = [0]
@@ -128,7 +130,7 @@ def ours(a: argparse.Namespace, record: Record) -> None:
         seen[0] = metrics["tokens/generated"]
         record.rewards.append(metrics["reward/mean"])
 
-    policy = load_policy(a.model)
+    policy = load_policy(a.model, dtype=a.dtype)
     if a.full_length:
         type(policy).end_tokens = []  # nothing ends a completion
     if a.without:
@@ -200,7 +202,7 @@ def main() -> None:
                 "first_step_s": record.marks[1] - BEGUN,
                 "step_s": statistics.median(timed),
                 "steps_s": [round(s, 4) for s in timed],
-                "tokens": statistics.fmean(record.tokens[a.warm_up :]),
+                "tokens": record.tokens[a.warm_up :],
                 "peak_mb": peak_mb(),
                 "ready_mb": record.ready_mb,
                 "rewards": [round(r, 4) for r in record.rewards],

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ingredients import INGREDIENTS
+from ingredients import ALL, INGREDIENTS
 
 from models import make
 
@@ -30,13 +30,16 @@ SHAPES: dict[str, dict[str, Any]] = {
 STEPS = {"0.2": (3, 15), "0.8": (3, 10), "3": (2, 6), "10": (1, 3)}
 
 
-def one(side: str, model: Path, shape: dict[str, Any], *more: object, processes: int = 1) -> dict[str, Any]:
+def one(
+    side: str, model: Path, shape: dict[str, Any], *more: object, processes: int = 1, threads: int = 1
+) -> dict[str, Any]:
     """One run of one side."""
     options = [str(x) for k, v in shape.items() for x in (f"--{k}", v)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     launcher = [] if processes == 1 else torchrun
     command = [sys.executable, *launcher, str(HERE / "side.py"), side, str(model), *options, *map(str, more)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = str(more[more.index("--threads") + 1]) if "--threads" in more else "1"
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{side} failed:\n{done.stderr[-3000:]}")
@@ -63,58 +66,92 @@ def case(size: str, start: str, shape: str, cache: Path, rounds: int) -> dict[st
             found[side].append(one(side, folder, SHAPES[shape], *task_of(start), *budget))
     summary = {side: summarise(runs) for side, runs in found.items()}
     a, b = summary["ours"], summary["trl"]
+    by_round = zip(found["ours"], found["trl"], strict=True)
     ratio = {
         "steps_per_s": b["step_s"] / a["step_s"],
+        "steps_per_s_by_round": [theirs["step_s"] / mine["step_s"] for mine, theirs in by_round],
         "tokens_per_s": a["tokens_per_s"] / b["tokens_per_s"],
         "peak_memory": a["peak_mb"] / b["peak_mb"],
         "working_memory": a["working_mb"] / b["working_mb"],
         "first_step": b["first_step_s"] / a["first_step_s"],
     }
-    return {"model": size, "start": start, "shape": shape, **summary, "ratio": ratio}
+    return {"model": size, "start": start, "shape": shape, "rounds": rounds, **summary, "ratio": ratio}
 
 
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    steps = sorted(s for r in runs for s in r["steps_s"])
-    middle = statistics.median(steps)
-    tokens = statistics.fmean(r["tokens"] for r in runs)
-    return {
-        "step_s": middle,
-        "step_quartiles": [steps[len(steps) // 4], steps[3 * len(steps) // 4]],
-        "tokens": tokens,
-        "tokens_per_s": tokens / middle,
-        "peak_mb": statistics.median(r["peak_mb"] for r in runs),
+    """Medians; quartiles over the steps of all runs, ranges over the runs for what a run has once."""
+    pace = [n / s for r in runs for n, s in zip(r["tokens"], r["steps_s"], strict=True)]
+    once = {
+        "peak_mb": [r["peak_mb"] for r in runs],
         # beyond what importing and loading had taken before the first step
-        "working_mb": statistics.median(r["peak_mb"] - r["ready_mb"] for r in runs),
-        "first_step_s": statistics.median(r["first_step_s"] for r in runs),
+        "working_mb": [r["peak_mb"] - r["ready_mb"] for r in runs],
+        "first_step_s": [r["first_step_s"] for r in runs],
+    }
+    return {
+        **middle("step", "_s", [s for r in runs for s in r["steps_s"]]),
+        "tokens": statistics.fmean(n for r in runs for n in r["tokens"]),
+        **middle("tokens_per", "_s", pace),
+        **{name: statistics.median(values) for name, values in once.items()},
+        **{f"{name}_range": [min(values), max(values)] for name, values in once.items()},
     }
 
 
-def ablation(size: str, start: str, cache: Path, rounds: int) -> dict[str, Any]:
-    """Seconds per step with everything, without each ingredient, and without all of them; ours alone, interleaved."""
-    folder = folder_of(size, start, "standard", cache)
-    warm_up, steps = STEPS[size]
-    arms: dict[str, list[str]] = {"everything": []}
-    arms |= {f"without {name}": ["--without", name] for name in INGREDIENTS}
-    arms["without all of them"] = ["--without", *INGREDIENTS]
+def middle(name: str, unit: str, values: Sequence[float]) -> dict[str, Any]:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {f"{name}{unit}": median, f"{name}_quartiles": [low, high]}
+
+
+# What is worth nothing on short prompts and a small vocabulary, where it is worth something.
+ELSEWHERE = {
+    "prefill-heavy": ("logits at completions only", "logits in chunks", "one prefill per group", "small micro-batches",
+                      "shared prefixes, identical completions once"),
+    "vocabulary-150000": ("logits at completions only", "logits in chunks", "small micro-batches",
+                          "statistics while sampling", "one forward for all statistics"),
+}  # fmt: skip
+
+
+def ablation(size: str, start: str, shape: str, cache: Path, rounds: int) -> dict[str, Any]:
+    """Seconds per step with everything, without each ingredient, and without all of them."""
+    names = ELSEWHERE.get(shape, tuple(INGREDIENTS))
+    arms = {f"without {name}": ["--without", name] for name in names}
+    if shape == "standard":
+        arms["without all of them"] = ["--without", *ALL]
+    rows = beside_plain("everything", arms, size, start, shape, cache, rounds)
+    return {"model": size, "start": start, "shape": shape, "rounds": rounds, "arms": rows}
+
+
+def settings(size: str, start: str, cache: Path, rounds: int) -> dict[str, Any]:
+    """Threads and precision: one thread in float32 beside two threads, and beside bfloat16."""
+    arms = {"two threads": ["--threads", 2], "bfloat16": ["--dtype", "bfloat16"]}
+    rows = beside_plain("one thread, float32", arms, size, start, "standard", cache, rounds)
+    return {"model": size, "start": start, "shape": "standard", "rounds": rounds, "arms": rows}
+
+
+def beside_plain(
+    plain: str, arms: dict[str, list[Any]], size: str, start: str, shape: str, cache: Path, rounds: int
+) -> dict[str, Any]:
+    """Ours with each arm's options; a plain run stands before every other one, so that neighbours are compared."""
+    folder = folder_of(size, start, shape, cache)
+    warm_up, steps = STEPS[size] if shape == "standard" else (1, 3)
+    base: list[dict[str, Any]] = []
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+    slower: dict[str, list[float]] = {plain: [1.0], **{name: [] for name in arms}}
     for seed in range(rounds):
+        budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
         for name, options in arms.items():
-            budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
-            found[name].append(one("ours", folder, SHAPES["standard"], *task_of(start), *budget, *options))
-    rows = {name: summarise(runs) for name, runs in found.items()}
-    base = rows["everything"]
+            base.append(one("ours", folder, SHAPES[shape], *task_of(start), *budget))
+            found[name].append(one("ours", folder, SHAPES[shape], *task_of(start), *budget, *options))
+            slower[name].append(found[name][-1]["step_s"] / base[-1]["step_s"])
+    rows = {name: summarise(runs) for name, runs in {plain: base, **found}.items()}
+    kept = ("step_s", "step_quartiles", "working_mb", "working_mb_range")
     return {
-        "model": size,
-        "start": start,
-        "arms": {
-            name: {
-                "step_s": row["step_s"],
-                "working_mb": row["working_mb"],
-                "slower": row["step_s"] / base["step_s"],
-                "working_memory": row["working_mb"] / base["working_mb"],
-            }
-            for name, row in rows.items()
-        },
+        name: {
+            **{k: row[k] for k in kept},
+            "slower": statistics.median(slower[name]),
+            "slower_range": [min(slower[name]), max(slower[name])],
+            "working_memory": row["working_mb"] / rows[plain]["working_mb"],
+        }
+        for name, row in rows.items()
     }
 
 
@@ -145,7 +182,9 @@ def two_processes(size: str, start: str, cache: Path, rounds: int) -> dict[str, 
             run = one("ours", folder, SHAPES["standard"], *task_of(start), *budget, processes=processes)
             found[processes].append(run)
     one_s, two_s = (summarise(found[n])["step_s"] for n in (1, 2))
-    return {"model": size, "start": start, "one_step_s": one_s, "two_step_s": two_s, "speed_up": one_s / two_s}
+    by_round = [a["step_s"] / b["step_s"] for a, b in zip(found[1], found[2], strict=True)]
+    result = {"model": size, "start": start, "rounds": rounds, "one_step_s": one_s, "two_step_s": two_s}
+    return {**result, "speed_up": statistics.median(by_round), "speed_up_by_round": by_round}
 
 
 def main() -> None:
@@ -154,18 +193,20 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", default=["warm", "random"])
     parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
     parser.add_argument("--ablations", nargs="*", default=["0.2", "0.8", "3"], help="sizes to take apart, warm")
-    parser.add_argument("--processes", nargs="*", default=["0.8", "3"], help="sizes to run on two processes")
+    parser.add_argument("--elsewhere", nargs="*", default=list(ELSEWHERE), help="shapes to take apart, 0.8 M, random")
+    parser.add_argument("--settings", nargs="*", default=["0.8", "3"], help="sizes for threads and precision")
+    parser.add_argument("--processes", nargs="*", default=["0.8", "3", "10"], help="sizes to run on two processes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("evidence/speed.json"))
     a = parser.parse_args()
     result: dict[str, Any] = json.loads(a.out.read_text()) if a.out.exists() else {}
     result |= {"machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread per process"}
-    result |= {"rounds": a.rounds, "versions": versions()}
+    result |= {"versions": versions()}
 
     def keep(section: str, entry: dict[str, Any], *key: str) -> None:
         """Replace the entry of the same case, so that a part can be measured again."""
-        old = [e for e in result.get(section, []) if any(e[k] != entry[k] for k in key)]
+        old = [e for e in result.get(section, []) if any(e.get(k) != entry[k] for k in key)]
         result[section] = [*old, entry]
         a.out.parent.mkdir(parents=True, exist_ok=True)
         a.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -175,12 +216,18 @@ def main() -> None:
             for start in a.starts if shape == "standard" else ["random"]:
                 found = case(size, start, shape, a.cache, a.rounds)
                 keep("cases", found, "model", "start", "shape")
-                ratio = {k: round(v, 2) for k, v in found["ratio"].items()}
+                ratio = {k: round(v, 2) for k, v in found["ratio"].items() if not isinstance(v, list)}
                 print(f"{shape}, {size} M, {start}: ours {found['ours']['step_s']:.3f} s/step, {ratio}", flush=True)
-    for size in a.ablations:
-        found = ablation(size, "warm", a.cache, a.rounds)
-        keep("ablations", found, "model", "start")
-        print(size, {k: round(v["slower"], 2) for k, v in found["arms"].items()}, flush=True)
+    taken_apart = [(size, "warm", "standard") for size in a.ablations]
+    for size, start, shape in [*taken_apart, *(("0.8", "random", shape) for shape in a.elsewhere)]:
+        found = ablation(size, start, shape, a.cache, a.rounds)
+        keep("ablations", found, "model", "start", "shape")
+        print(size, start, shape, {k: round(v["slower"], 2) for k, v in found["arms"].items()}, flush=True)
+    for size in a.settings:
+        for start in a.starts:
+            found = settings(size, start, a.cache, a.rounds)
+            keep("settings", found, "model", "start")
+            print(size, start, {k: round(v["slower"], 2) for k, v in found["arms"].items()}, flush=True)
     for size in a.processes:
         for start in a.starts:
             found = two_processes(size, start, a.cache, a.rounds)

@@ -104,11 +104,19 @@ def test_an_error_of_the_users_ends_all_processes(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_work_is_divided_by_its_size_and_in_turns_where_it_is_equal(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    assert distributed.shares([1, 1, 1, 1, 1]) == [[0, 2, 4], [1, 3]]
+    # 9 | 5, then 3 and 2 to the second (8, 10), then 1 to the first (10, 10)
+    assert distributed.shares([1, 9, 2, 5, 3]) == [[0, 1], [2, 3, 4]]
+    assert distributed.shares([]) == [[], []]
+
+
 def test_one_process_is_the_identity(monkeypatch):
-    assert distributed.spread(3, lambda mine: [i * i for i in mine]) == [0, 1, 4]
-    assert distributed.spread(0, lambda mine: pytest.fail("no work")) == []
+    assert distributed.spread([1, 1, 1], lambda mine: [i * i for i in mine]) == [0, 1, 4]
+    assert distributed.spread([], lambda mine: pytest.fail("no work")) == []
     with pytest.raises(ValueError, match="2 items gave 1 results"):
-        distributed.spread(2, lambda mine: [1])
+        distributed.spread([1, 1], lambda mine: [1])
     assert distributed.once(lambda: 5) == 5 and distributed.any_of(True) and distributed.is_main()
     assert distributed.sum_metrics({"a": 1.0}) == {"a": 1.0}
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -77,30 +77,65 @@ def barrier() -> None:
         dist.barrier()
 
 
-def share(n: int) -> list[int]:
-    """The indices, out of ``n``, that are this process's work: every ``size()``-th."""
-    return list(range(rank(), n, size()))
+def shares(sizes: Sequence[float]) -> list[list[int]]:
+    """Which items each process takes: the largest first, each to whoever has least so far; equal ones take turns."""
+    loads = [0.0] * size()
+    taken: list[list[int]] = [[] for _ in loads]
+    for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        least = loads.index(min(loads))
+        loads[least] += sizes[i]
+        taken[least].append(i)
+    return [sorted(items) for items in taken]
 
 
-def spread(n: int, work: Callable[[list[int]], Sequence[T]]) -> list[T]:
-    """Results ``[n]`` of ``work`` on all indices, each computed by one process and known to all.
+def spread(sizes: Sequence[float], work: Callable[[list[int]], Sequence[T]]) -> list[T]:
+    """Results of ``work`` on all items, each computed by one process and known to all, in the items' order.
 
     Args:
-        work: takes indices and returns one result for each, in their order.
+        sizes: how much work each item is, on any scale.
+        work: takes indices of items and returns one result for each, in their order.
     """
-    mine = share(n)
+    parts = shares(sizes)
+    mine = parts[rank()]
     with sharding.in_step():
         done = list(work(mine)) if mine else []
     if len(done) != len(mine):
         raise ValueError(f"{len(mine)} items gave {len(done)} results")
     if size() == 1:
         return done
-    pieces: list[Any] = [None] * size()
-    dist.all_gather_object(pieces, _written(done))
-    result: list[Any] = [None] * n
-    for r, piece in enumerate(pieces):
-        result[r :: size()] = pickle.loads(piece)  # written by our own processes just now
+    result: list[Any] = [None] * len(sizes)
+    for part, values in zip(parts, gather("results", done), strict=True):
+        for i, value in zip(part, values, strict=True):
+            result[i] = value
     return result
+
+
+# Bytes of a message by topic: what the largest one on it has taken so far, with room to grow.
+_room: dict[str, int] = {}
+_LENGTH = 8
+
+
+def gather(topic: str, value: T) -> list[T]:
+    """The ``value`` of every process, in all of them; all come here together.
+
+    A message costs its latency more than its bytes, so there is one, of a size that all know beforehand: the largest on
+    this topic so far. Only what does not fit takes a second one. (``all_gather_object`` always sends two.)
+    """
+    data = torch.frombuffer(bytearray(_written(value)), dtype=torch.uint8)
+    header = torch.frombuffer(bytearray(len(data).to_bytes(_LENGTH, "little")), dtype=torch.uint8)
+    room = _room.setdefault(topic, 1024)
+    while True:
+        mine = torch.zeros(_LENGTH + room, dtype=torch.uint8)
+        mine[:_LENGTH] = header
+        mine[_LENGTH : _LENGTH + len(data)] = data[:room]
+        found = [torch.empty_like(mine) for _ in range(size())]
+        dist.all_gather(found, mine)
+        lengths = [int.from_bytes(bytes(f[:_LENGTH].tolist()), "little") for f in found]
+        if max(lengths) <= room:
+            break
+        room = _room[topic] = 2 * max(lengths)
+    # written by our own processes just now
+    return [pickle.loads(f[_LENGTH : _LENGTH + n].numpy().tobytes()) for f, n in zip(found, lengths, strict=True)]
 
 
 class _Pickler(pickle.Pickler):
@@ -137,9 +172,7 @@ def any_of(flag: bool) -> bool:
     """Whether the flag is up in any process."""
     if size() == 1:
         return flag
-    flags: list[Any] = [None] * size()
-    dist.all_gather_object(flags, flag)
-    return any(flags)
+    return any(gather("flags", flag))
 
 
 def agree(what: str, value: object) -> None:
@@ -150,8 +183,7 @@ def agree(what: str, value: object) -> None:
     """
     if size() == 1:
         return
-    values: list[Any] = [None] * size()
-    dist.all_gather_object(values, value)
+    values = gather("agreement", value)
     if any(v != values[0] for v in values):
         raise TrainingError(
             f"The processes disagree on {what}. A recipe must compute the same in each of them: random numbers from "
@@ -163,8 +195,7 @@ def sum_metrics(metrics: dict[str, float], largest: Sequence[str] = ()) -> dict[
     """Numbers summed over the processes by name; those in ``largest`` take the largest instead."""
     if size() == 1:
         return metrics
-    pieces: list[Any] = [None] * size()
-    dist.all_gather_object(pieces, metrics)
+    pieces = gather("metrics", metrics)
     names = dict.fromkeys(name for piece in pieces for name in piece)
     found = {name: [piece[name] for piece in pieces if name in piece] for name in names}
     return {name: max(values) if name in largest else sum(values) for name, values in found.items()}

@@ -197,9 +197,10 @@ class Learner:
         ]
         size_of = {members[0]: size for members, size in trees}
         parts = [u for u in units(len(picked), pairs, [members for members, _ in trees]) if live & set(u)]
-        parts = [parts[i] for i in distributed.share(len(parts))]
         inside = [[size_of[k] for k in part if k in size_of] for part in parts]
-        return parts, [max(sizes) * len(sizes) for sizes in inside]
+        padded = [max(sizes) * len(sizes) for sizes in inside]
+        mine = distributed.shares(padded)[distributed.rank()]
+        return [parts[i] for i in mine], [padded[i] for i in mine]
 
     def _backward(
         self,

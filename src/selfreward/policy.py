@@ -225,7 +225,7 @@ class Policy:
         if prepare is not None:
             prepare(self.model, prompts)
         with self._weights():
-            drawn = spread(len(prompts), draw)
+            drawn = spread(counts, draw)
         self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
         if not all(bool(torch.isfinite(c.logprobs).all()) for group in drawn for c in group):
             raise ModelError(
@@ -275,7 +275,7 @@ class Policy:
             )
 
         with self._weights():
-            return spread(len(sequences), part)
+            return spread([len(s) for s in sequences], part)
 
     def score_targets(
         self,
@@ -310,7 +310,7 @@ class Policy:
             ]
 
         with self._weights():
-            scored = spread(len(blocks), part)
+            scored = spread([len(b) for b in blocks], part)
         self.counts.add("scored", role, sum(read for _, read in scored))
         found: list[list[dict[str, Tensor]]] = [[] for _ in contexts]
         for block, (values, _) in zip(blocks, scored, strict=True):
@@ -340,7 +340,8 @@ class Policy:
             first = [t[0] for t in tails]
             with self._weights():
                 rows = spread(
-                    len(heads), lambda mine: list(next_token_logprobs(self.model, [heads[i] for i in mine])[:, first])
+                    [len(h) for h in heads],
+                    lambda mine: list(next_token_logprobs(self.model, [heads[i] for i in mine])[:, first]),
                 )
             log_K = torch.stack(rows)
         else:

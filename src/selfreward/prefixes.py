@@ -126,7 +126,7 @@ def plant(trees: Sequence[Tree]) -> Forest:
     rows: list[list[Tree]] = []
     free: list[int] = []
     for tree in sorted(trees, key=len, reverse=True):  # first fit, largest first
-        row = next((r for r, room in enumerate(free) if room >= len(tree)), None)
+        row = room_in(free, len(tree))
         if row is None:
             row = len(rows)
             rows.append([])
@@ -149,6 +149,11 @@ def plant(trees: Sequence[Tree]) -> Forest:
                 paths[member] = [b * longest + at + node for node in path]
             at = end
     return Forest(tokens, positions, mask[:, None], paths)
+
+
+def room_in(free: Sequence[int], needed: int) -> int | None:
+    """The first row with room for ``needed`` nodes."""
+    return next((r for r, room in enumerate(free) if room >= needed), None)
 
 
 def states(model: PreTrainedModel, forest: Forest) -> Tensor:

@@ -66,22 +66,37 @@ def success_or_error(
     """For each member the prompt with what would have helped: another member's success, else its own error, else None.
 
     Args:
+        answers: finds the wrong answer, or says itself what failed (see :func:`what_failed`).
         success: template with ``{question}`` and ``{solution}``; thinking is cut out of the success that is shown.
         error: template with ``{question}``, ``{feedback}`` and ``{answer}`` (the wrong one); empty for none. The failed
             text itself stays out: shown, it costs entropy and accuracy (SDPO, 2601.20802).
-        source: whose successes are shown, where not the group's own (a control).
+        source: take successes and errors from this group of the same size instead (hints that belong to another prompt:
+            a control).
     """
     found: list[Prompt | None] = []
-    for trajectory, shown in zip(group, sibling_success(source or group), strict=True):
-        answer = answers.extract(trajectory.completion)
+    told = source or group
+    for _, shown, failed in zip(group, sibling_success(told), told, strict=True):
         if shown is not None:
             found.append(recontext(group.prompt, success, {"solution": strip_thinking(shown.completion)}))
-        elif error and not trajectory.reward and answer is not None:
-            fields = {"feedback": f"The answer {answer} is wrong.", "answer": answer}
+        elif error and not failed.reward and (fields := what_failed(failed, answers)):
             found.append(recontext(group.prompt, error, fields))
         else:
             found.append(None)
     return found
+
+
+def what_failed(attempt: Trajectory, answers: AnswerSpace) -> dict[str, str]:
+    """What can be told of a failed attempt: the fields ``feedback``, a text, and ``answer``.
+
+    An answer space that knows why an attempt failed says so in a method ``feedback(completion, reference)`` (failed
+    tests, what could not be read). Otherwise the text says that the answer is wrong, and without an answer there is
+    nothing to tell.
+    """
+    answer = answers.extract(attempt.completion)
+    explain = getattr(answers, "feedback", None)
+    if explain is not None:
+        return {"feedback": explain(attempt.completion, str(attempt.prompt.answer)), "answer": answer or ""}
+    return {} if answer is None else {"feedback": f"The answer {answer} is wrong.", "answer": answer}
 
 
 def rescored(

@@ -21,6 +21,7 @@ PROOFS: dict[str, str] = {
     "reflect-retry-reward": "reflect_retry_reward",
     "rise": "rise",
     "sdpo": "sdpo",
+    "sdpo-dsl": "sdpo_dsl",
     "co-reward": "co_reward",
     "covo": "covo",
     "self-judging": "self_judging",

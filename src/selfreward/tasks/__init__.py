@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from selfreward.errors import ConfigError, nearest
 from selfreward.types import Prompt
@@ -56,9 +56,11 @@ _MODULES = {
     "fix": "selfreward.tasks.fix",
     "steps-verify": "selfreward.tasks.steps_verify",
     "chain-hint": "selfreward.tasks.chain_hint",
+    "dsl": "selfreward.tasks.dsl",
 }
 
 Split = Literal["pretrain", "train", "test"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,16 @@ def base_path(name: str) -> Path:
             f"(minutes), then give --model DIR --data embedded:{VARIANTS.get(name, name)}."
         )
     raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped, *VARIANTS])}")
+
+
+def first_distinct(source: Iterable[T], n: int, key: Callable[[T], str]) -> list[T]:
+    """The first ``n`` items of ``source`` (which may be endless) with different keys."""
+    found: dict[str, T] = {}
+    for item in source:
+        if len(found) == n:
+            break
+        found.setdefault(key(item), item)
+    return list(found.values())
 
 
 def split_of(key: str) -> Split:

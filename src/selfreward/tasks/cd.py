@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.answers import AnswerSpace
 from selfreward.errors import DataError
-from selfreward.tasks import Split, Task, split_of
+from selfreward.tasks import Split, Task, first_distinct, split_of
 from selfreward.tasks.chain import apply
 from selfreward.types import Prompt
 
@@ -222,12 +222,8 @@ def load() -> Task:
 
 def prompts_of(split: Split, n: int) -> list[Prompt]:
     """``n`` different prompts of one split, in a fixed order."""
-    found: dict[str, Prompt] = {}
-    for puzzle in puzzles(split, random.Random(f"cd {split}")):
-        if len(found) == n:
-            break
-        found.setdefault(puzzle.text, Prompt(f"cd-{split}-{len(found)}", puzzle.text, reference=puzzle.text))
-    return list(found.values())
+    found = first_distinct(puzzles(split, random.Random(f"cd {split}")), n, lambda p: p.text)
+    return [Prompt(f"cd-{split}-{i}", p.text, reference=p.text) for i, p in enumerate(found)]
 
 
 def dev(n: int = 200) -> list[Prompt]:

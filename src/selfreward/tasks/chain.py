@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import DataError
-from selfreward.tasks import Split, Task, split_of
+from selfreward.tasks import Split, Task, first_distinct, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
@@ -186,14 +186,11 @@ def load() -> Task:
 
 
 def _prompts(split: Split, n: int) -> list[Prompt]:
-    found: dict[str, Prompt] = {}
-    for problem in problems(split, random.Random(f"chain {split}")):
-        if len(found) == n:
-            break
-        fields = {"twin": problem.twin().text}
-        name = f"chain-{split}-{len(found)}"
-        found.setdefault(problem.key, Prompt(name, problem.text, fields=fields, reference=str(problem.answer)))
-    return list(found.values())
+    found = first_distinct(problems(split, random.Random(f"chain {split}")), n, lambda p: p.key)
+    return [
+        Prompt(f"chain-{split}-{i}", p.text, fields={"twin": p.twin().text}, reference=str(p.answer))
+        for i, p in enumerate(found)
+    ]
 
 
 # ---- the base ------------------------------------------------------------------------------------

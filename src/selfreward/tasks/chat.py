@@ -28,7 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.tasks import Split, Task
+from selfreward.tasks import Split, Task, first_distinct
 from selfreward.tasks.chain import Problem, apply, problems
 from selfreward.types import Prompt
 
@@ -138,12 +138,8 @@ def load() -> Task:
 
 
 def _prompts(split: Split, n: int, skip: int = 0) -> list[Prompt]:
-    found: dict[str, Prompt] = {}
-    for problem in problems(split, random.Random(f"chat {split}")):
-        if len(found) == n + skip:
-            break
-        found.setdefault(problem.key, Prompt(f"chat-{split}-{len(found)}", problem.text, reference=str(problem.answer)))
-    return list(found.values())[skip:]
+    found = first_distinct(problems(split, random.Random(f"chat {split}")), n + skip, lambda p: p.key)
+    return [Prompt(f"chat-{split}-{i}", p.text, reference=str(p.answer)) for i, p in enumerate(found)][skip:]
 
 
 def dev_prompts(n: int = 200) -> list[Prompt]:

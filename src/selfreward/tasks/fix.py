@@ -31,7 +31,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.tasks import Split, Task
+from selfreward.tasks import Split, Task, first_distinct
 from selfreward.tasks.chain import OPERATORS, Problem, apply
 from selfreward.tasks.chain import problems as chain_problems
 from selfreward.types import Prompt
@@ -140,13 +140,8 @@ def load() -> Task:
 
 def prompts_of(split: Split, n: int, seed: str = "") -> list[Prompt]:
     """``n`` distinct prompts of a split; another ``seed`` gives others (development prompts, say)."""
-    found: dict[str, Prompt] = {}
-    for problem in problems(split, random.Random(f"fix {split}{seed}")):
-        if len(found) == n:
-            break
-        name = f"fix-{split}{seed}-{len(found)}"
-        found.setdefault(problem.key, Prompt(name, problem.text, reference=str(problem.answer)))
-    return list(found.values())
+    found = first_distinct(problems(split, random.Random(f"fix {split}{seed}")), n, lambda p: p.key)
+    return [Prompt(f"fix-{split}{seed}-{i}", p.text, reference=str(p.answer)) for i, p in enumerate(found)]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import ConfigError, DataError, nearest
-from selfreward.tasks import Split, Task, split_of
+from selfreward.tasks import Split, Task, first_distinct, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
@@ -167,12 +167,8 @@ def load() -> Task:
 
 def prompts_of(split: Split, n: int) -> list[Prompt]:
     """``n`` different prompts of one split, in a fixed order."""
-    found: dict[str, Prompt] = {}
-    for puzzle in puzzles(split, random.Random(f"grid {split}")):
-        if len(found) == n:
-            break
-        found.setdefault(puzzle.text, Prompt(f"grid-{split}-{len(found)}", puzzle.text, reference=puzzle.answer))
-    return list(found.values())
+    found = first_distinct(puzzles(split, random.Random(f"grid {split}")), n, lambda p: p.text)
+    return [Prompt(f"grid-{split}-{i}", p.text, reference=p.answer) for i, p in enumerate(found)]
 
 
 def dev(n: int = 200) -> list[Prompt]:

@@ -17,7 +17,7 @@ from selfreward.tasks import base_path, dsl, dsl_base, first_distinct
 from selfreward.tasks.dsl import SPACE, Problem, first_failure, parse, passed, run
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
-PROBLEM = Problem(("^a", "-c", "+f", "<"), ("cafd", "bdce", "eafb"), ("abcd", "fedc", "bcde", "efab", "dcba", "cfae"))
+PROBLEM = Problem(("^a", "-c", "+d", "<"), ("cabd", "aecb"), ("abce", "edcb", "bcea", "eabc", "dcba", "cead"))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ PROBLEM = Problem(("^a", "-c", "+f", "<"), ("cafd", "bdce", "eafb"), ("abcd", "f
         ("/-a", "bcd"),  # bcda, then without a
         ("^a-a", "Abcd"),  # a capital is another letter
         ("+a+a", "aaaabcd"),  # aa, then each of them twice
-        ("-f", "abcd"),  # nothing to drop
+        ("-e", "abcd"),  # nothing to drop
     ],
 )
 def test_programs_are_interpreted_from_left_to_right(program, made):
@@ -55,25 +55,25 @@ def test_what_is_no_program_is_refused(program, said):
 
 
 def test_a_question_shows_examples_and_the_reference_holds_the_tests():
-    # cafd -> cAfd -> Afd -> Affd -> dffA
-    assert PROBLEM.text == "cafd>dffA;bdce>edb;eafb>bffAe="
-    assert PROBLEM.tests == "abcd>dbA;fedc>deff;bcde>edb;efab>bAffe;dcba>Abd;cfae>eAff"
-    assert PROBLEM.key == "+f-c<^a"
+    # cabd -> cAbd -> Abd -> Abdd -> ddbA
+    assert PROBLEM.text == "cabd>ddbA;aecb>beA="
+    assert PROBLEM.tests == "abce>ebA;edcb>bdde;bcea>Aeb;eabc>bAe;dcba>Abdd;cead>ddAe"
+    assert PROBLEM.key == "+d-c<^a"
 
 
 def test_a_program_is_right_by_what_it_does():
-    assert SPACE.correct("#-c+f<^a", PROBLEM.tests)  # another order
-    assert not SPACE.correct("#-c+f^a/", PROBLEM.tests)
-    assert SPACE.correct("a.b.:x#^a-c+f<", PROBLEM.tests)
-    # Without +f three tests still pass: abcd, bcde and dcba hold no f.
+    assert SPACE.correct("#-c+d<^a", PROBLEM.tests)  # another order
+    assert not SPACE.correct("#-c+d^a/", PROBLEM.tests)
+    assert SPACE.correct("a.b.:x#^a-c+d<", PROBLEM.tests)
+    # Without +d three tests still pass: abce, bcea and eabc hold no d.
     assert passed("^a-c<", PROBLEM.tests) == 3
-    assert graded(["#^a-c<", "#^a-c+f<", "#^", "no program"], PROBLEM.tests, SPACE) == [0.5, 1.0, 0.0, 0.0]
+    assert graded(["#^a-c<", "#^a-c+d<", "#^", "no program"], PROBLEM.tests, SPACE) == [0.5, 1.0, 0.0, 0.0]
     assert SPACE.extract("#-a#^") is None and SPACE.extract("-a") is None
 
 
 def test_programs_that_do_the_same_are_one_answer():
-    answers = ["^a-c", "-c^a", "^a-c<<", "^a", None, "//////^a"]
-    # Six rotations leave a string of six letters as it was, and not one of four.
+    answers = ["^a-c", "-c^a", "^a-c<<", "^a", None, "////^a"]
+    # Four rotations leave a string of four letters as it was, and not one of five.
     assert cluster(answers, SPACE) == [0, 0, 0, 1, None, 2]
     rng = random.Random(0)
     source = dsl.problems("train", rng)
@@ -84,8 +84,8 @@ def test_programs_that_do_the_same_are_one_answer():
 
 
 def test_feedback_is_the_first_failed_test_or_the_place_that_was_not_read():
-    assert SPACE.feedback("#^a-c<", PROBLEM.tests) == "fedc>deff,got:def"
-    assert first_failure("^a-c+f<", PROBLEM.tests) == SPACE.feedback("#^a-c+f<", PROBLEM.tests) == ""
+    assert SPACE.feedback("#^a-c<", PROBLEM.tests) == "edcb>bdde,got:bde"
+    assert first_failure("^a-c+d<", PROBLEM.tests) == SPACE.feedback("#^a-c+d<", PROBLEM.tests) == ""
     assert SPACE.feedback("#^a-", PROBLEM.tests) == "?-" and SPACE.feedback("#<?.:>;=", PROBLEM.tests) == "??.:>"
     assert SPACE.feedback("a.b.", PROBLEM.tests) == "?a.b."
 
@@ -102,26 +102,26 @@ def test_self_distillation_is_told_the_failed_test_of_the_right_prompt():
     one = group(PROBLEM.text, PROBLEM.tests, "#^a-c<", "#?")
     two = group("abcd>dcba=", "abcd>dcba;bcda>adcb", "#/", "#^")
     told = [c and c.text for c in success_or_error(one, SPACE, hint, error)]
-    assert told == [f"fedc>deff,got:def!{PROBLEM.text}", f"??!{PROBLEM.text}"]
+    assert told == [f"edcb>bdde,got:bde!{PROBLEM.text}", f"??!{PROBLEM.text}"]
     # A control is told what failed elsewhere.
     told = [c and c.text for c in success_or_error(one, SPACE, hint, error, two)]
     assert told == [f"abcd>dcba,got:bcda!{PROBLEM.text}", f"?^!{PROBLEM.text}"]
-    mixed = group(PROBLEM.text, PROBLEM.tests, "#^a-c<", "#^a-c+f<")
+    mixed = group(PROBLEM.text, PROBLEM.tests, "#^a-c<", "#^a-c+d<")
     told = [c and c.text for c in success_or_error(mixed, SPACE, hint, error)]
-    assert told == [f"#^a-c+f<.{PROBLEM.text}", None]
+    assert told == [f"#^a-c+d<.{PROBLEM.text}", None]
 
 
 def test_what_the_text_overlooks():
     rng = random.Random(0)
     careful = dsl_base.Corpus(overlooked=dict.fromkeys(dsl.OVERLOOKED, 0.0))
     blind = dsl_base.Corpus(overlooked=dict.fromkeys(dsl.OVERLOOKED, 1.0))
-    assert careful.reads(PROBLEM, rng) == "a^b.c-d.e.f+:Affd>dffA<#^a-c+f<"
-    assert blind.reads(PROBLEM, rng) == "a.b.c.d.e.f.:cafd>dffA<#<"
+    assert careful.reads(PROBLEM, rng) == "a^b.c-d+e.:Abdd>ddbA<#^a-c+d<"
+    assert blind.reads(PROBLEM, rng) == "a.b.c.d.e.:cabd>ddbA<#<"
     # What a test holds is not overlooked, and what stands in a hint is taken over.
-    assert blind.reads(PROBLEM, rng, ["fedc"]) == "a.b.c-d.e.f+:affd>dffA<#-c+f<"
-    assert blind.reads(PROBLEM, rng, sure=["^a", "/"]) == "a^b.c.d.e.f.:cAfd>dffA/#^a/"
-    unseen = Problem(("-e", "<"), ("abcd", "bcda", "cdab"), PROBLEM.hidden)
-    assert careful.reads(unseen, rng) == "a.b.c.d.e.f.:abcd>dcba<#<"
+    assert blind.reads(PROBLEM, rng, ["edcb"]) == "a.b.c-d+e.:abdd>ddbA<#-c+d<"
+    assert blind.reads(PROBLEM, rng, sure=["^a", "/"]) == "a^b.c.d.e.:cAbd>ddbA/#^a/"
+    unseen = Problem(("-e", "<"), ("abcd", "bcda"), PROBLEM.hidden)
+    assert careful.reads(unseen, rng) == "a.b.c.d.e.:abcd>dcba<#<"
 
 
 def test_splits_are_disjoint_by_program():
@@ -141,6 +141,6 @@ def test_the_shipped_base_is_what_its_card_says():
     card = json.loads((base_path("dsl") / "task.json").read_text())
     said = card["measured on development prompts"]
     assert card["has_properties"] and dsl_base.has_properties(said)
-    found = dsl_base.measure(load_policy("embedded:dsl", device="cpu"), dsl_base.dev(60))
+    found = dsl_base.measure(load_policy("embedded:dsl", device="cpu"), dsl_base.dev(50), samples=6)
     for name in ("pass@1", "again", "with feedback", "shuffled feedback"):
         assert found[name] == pytest.approx(said[name], abs=0.15), name

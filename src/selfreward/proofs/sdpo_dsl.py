@@ -35,7 +35,7 @@ PROOF = Proof(
     main=ON_CHAIN.main,
     gate=gate,
     arms=ON_CHAIN.arms,
-    settings={**ON_CHAIN.settings, "model": "embedded:dsl"},
+    settings={**ON_CHAIN.settings, "model": "embedded:dsl", "options": {"group_size": 8, "kl": 0.0}},
     curves=ON_CHAIN.curves,
     rules=ON_CHAIN.rules,
 )

@@ -188,14 +188,15 @@ def has_properties(measured: dict[str, float]) -> bool:
 class Attempts:
     """Measures a policy by an attempt, and by a second one where it failed.
 
-    ``pass@1``, ``accuracy`` (greedy), ``pass@K`` (of all samples), ``tests`` (share of hidden tests that a sample
-    passes), ``format`` (the base's form) and ``read`` (a program at all). Of one failed attempt per prompt: ``again``,
-    how many second attempts are right that are told nothing; ``with feedback``, where they are told the first failed
-    test; and ``shuffled feedback``, where it is that of another prompt's failure.
+    ``pass@1``, ``pass@K`` (of all samples), ``tests`` (share of hidden tests that a sample passes), ``format`` (the
+    base's form) and ``read`` (a program at all). Of one failed attempt for each of the first ``repaired`` prompts:
+    ``again``, how many second attempts are right that are told nothing; ``with feedback``, where they are told the
+    first failed test; and ``shuffled feedback``, where it is that of another prompt's failure.
     """
 
     prompts: Sequence[Prompt]
     samples: int = 4
+    repaired: int = 80
     seed: int = 0
 
     def __call__(self, policy: Policy) -> dict[str, Any]:
@@ -204,12 +205,10 @@ class Attempts:
 
         params = SamplingParams(SETTINGS["max_new_tokens"], stats=())
         groups = policy.sample(self.prompts, self.samples, params, seed=self.seed)
-        best = policy.sample(self.prompts, 1, replace(params, temperature=0.0), seed=self.seed)
-        first = first_attempts(groups) | {"accuracy": [float(right(g.trajectories[0])) for g in best]}
-        estimates = {name: bootstrap_mean(values, seed=self.seed) for name, values in first.items()}
+        estimates = {name: bootstrap_mean(v, seed=self.seed) for name, v in first_attempts(groups).items()}
         return {
             **{name: e.value for name, e in estimates.items()},
-            **second_attempts(policy, groups),
+            **second_attempts(policy, groups[: self.repaired]),
             "intervals": {name: [e.low, e.high] for name, e in estimates.items()},
             "prompts": len(self.prompts),
             "samples": self.samples,

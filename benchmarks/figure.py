@@ -118,10 +118,17 @@ def tables(result: dict[str, Any]) -> str:
     for title, entries in (("", result.get("ablations", [])), ("threads and precision: ", result.get("settings", []))):
         for entry in in_order(entries):
             rows = [
-                [name, spread(arm, "step", "_s", 3), times(arm, "slower"), spread(arm, "working", "_mb", 0)]
+                [name, f"{arm['plain_s']:.3f}", f"{arm['step_s']:.3f}", times(arm, "slower"),
+                 f"{entry['working_mb']:.0f} / {arm['working_mb']:.0f}"]
                 for name, arm in entry["arms"].items()
+            ]  # fmt: skip
+            head = [
+                title + name_of(entry),
+                "as it is, s/step",
+                "so, s/step",
+                "times",
+                "MB beyond imports, as it is / so",
             ]
-            head = [title + name_of(entry), "s/step", "time, times the first row's", "MB beyond imports"]
             parts.append(table(head, rows))
     if "learning" in result:
         found = result["learning"]

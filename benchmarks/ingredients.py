@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from models import END_OF_PROMPT
+from selfreward import decoding, learning, prefixes, sampling, scoring
+from selfreward.losses import PolicyGradient
+from selfreward.policy import Policy
+
+# What was exchanged: owner, attribute, its plain value, and the one that does the work again.
+_swaps: list[tuple[Any, str, Any, Any]] = []
+
+
+def swap(owner: Any, name: str, value: Any) -> None:
+    _swaps.append((owner, name, getattr(owner, name), value))
+
+
+def put_back(work: bool) -> None:
+    """Do the avoided work from now on, or do not."""
+    for owner, name, plain, changed in _swaps:
+        setattr(owner, name, changed if work else plain)
 
 
 def no_trees() -> None:
     """Every sequence is scored and trained on its own, padded to the longest."""
-    from selfreward import prefixes
-
-    prefixes.takes_trees = lambda model: False
+    swap(prefixes, "takes_trees", lambda model: False)
 
 
 def no_merging() -> None:
     """Completions that are the same word for word share their prompt and nothing else."""
-    from models import END_OF_PROMPT
-    from selfreward import prefixes
-
     inner = prefixes.common
-    prefixes.common = lambda a, b: b.index(END_OF_PROMPT) + 1 if a == b else inner(a, b)
+    swap(prefixes, "common", lambda a, b: b.index(END_OF_PROMPT) + 1 if a == b else inner(a, b))
 
 
 def no_packing() -> None:
     """Every tree has a row of its own, and batches are cut from sequences in the order in which they come."""
-    from selfreward import learning, prefixes, scoring
 
     def in_order(lengths, max_tokens=scoring.MICRO_TOKENS):
         batches: list[list[int]] = []
@@ -35,47 +50,38 @@ def no_packing() -> None:
                 batches.append([i])
         return batches
 
-    scoring.micro_batches = learning.micro_batches = in_order
-    prefixes.room_in = lambda free, needed: None
+    swap(scoring, "micro_batches", in_order)
+    swap(learning, "micro_batches", in_order)
+    swap(prefixes, "room_in", lambda free, needed: None)
 
 
 def no_lean() -> None:
     """The model's own forward takes every decoding step."""
-    from selfreward import decoding
-
-    decoding.lean = lambda model: False
+    swap(decoding, "lean", lambda model: False)
 
 
 def no_compaction() -> None:
     """Finished rows stay in the batch until all have finished."""
-    from selfreward import sampling
-
-    sampling.COMPACT_BELOW = -1.0
+    swap(sampling, "COMPACT_BELOW", -1.0)
 
 
 def no_group_prefill() -> None:
     """The prompt of a group is read once per completion."""
-    from selfreward.sampling import TorchSampler
-
-    inner = TorchSampler._chunk
+    inner = sampling.TorchSampler._chunk
 
     def repeated(self, model, prompts, n, *rest):
         return inner(self, model, [p for p, k in zip(prompts, n) for _ in range(k)], [1] * sum(n), *rest)
 
-    TorchSampler._chunk = repeated
+    swap(sampling.TorchSampler, "_chunk", repeated)
 
 
 def no_skipping() -> None:
     """Groups without advantage take part in forward and backward."""
-    from selfreward.losses import PolicyGradient
-
-    PolicyGradient.active = lambda self, row: True
+    swap(PolicyGradient, "active", lambda self, row: True)
 
 
 def again(*passes: tuple[str, ...]) -> None:
     """After sampling, one more forward over all completions for each of ``passes``."""
-    from selfreward.policy import Policy
-
     inner = Policy.sample
 
     def sample(self, prompts, *rest, **options):
@@ -85,7 +91,7 @@ def again(*passes: tuple[str, ...]) -> None:
             self.score([t.tokens for t in rows], [len(t.tokens) - len(t.last) for t in rows], stats=stats)
         return groups
 
-    Policy.sample = sample
+    swap(Policy, "sample", sample)
 
 
 def no_statistics_while_sampling() -> None:
@@ -100,10 +106,6 @@ def no_common_forward() -> None:
 
 def no_choice_of_positions() -> None:
     """Logits and their statistics are computed at every position of a sequence, its prompt too."""
-    import torch
-
-    from selfreward import learning, scoring
-
     inner = scoring.forward_tokens
 
     def everywhere(model, tokens, wanted, **options):
@@ -112,21 +114,21 @@ def no_choice_of_positions() -> None:
         out = inner(model, tokens, (place >= 1) & (place <= last), **options)
         return {k: v * wanted if v.dim() == 2 else v for k, v in out.items()}
 
-    scoring.forward_tokens = learning.forward_tokens = everywhere
+    swap(scoring, "forward_tokens", everywhere)
+    swap(learning, "forward_tokens", everywhere)
 
 
 def no_chunks() -> None:
     """All logits of a micro-batch exist at once."""
-    from selfreward import scoring
-
-    scoring.CHUNK_ELEMENTS = 2**60
+    swap(scoring, "CHUNK_ELEMENTS", 2**60)
 
 
 def no_small_batches() -> None:
     """Micro-batches of a GPU's size."""
-    from selfreward import learning, scoring
-
-    learning.largest_batch = lambda model: scoring.MICRO_TOKENS
+    large = scoring.MICRO_TOKENS
+    inner = scoring.sharing
+    swap(learning, "micro_batches", lambda sizes, max_tokens: scoring.micro_batches(sizes, large))
+    swap(learning, "sharing", lambda model, sequences, max_tokens: inner(model, sequences, large))
 
 
 INGREDIENTS: dict[str, Callable[[], None]] = {
@@ -151,3 +153,4 @@ def leave_out(names: Sequence[str]) -> None:
     """Put back the work that these ingredients avoid, in this process."""
     for name in names:
         INGREDIENTS[name]()
+    put_back(True)

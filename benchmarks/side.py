@@ -38,6 +38,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reward", choices=["digits", "vote"], default="digits")
     parser.add_argument("--full-length", action="store_true", help="no completion ends before the limit")
     parser.add_argument("--without", nargs="*", default=[], help="ingredients to leave out (ours): see ingredients.py")
+    parser.add_argument("--alternate", action="store_true", help="leave out in every second step only (ours)")
     parser.add_argument("--dtype", default="float32", help="of ours")
     parser.add_argument("--threads", type=int, default=1, help="of ours")
     parser.add_argument("--warm-up", type=int, default=3)
@@ -129,14 +130,17 @@ def ours(a: argparse.Namespace, record: Record) -> None:
         record.tokens.append(metrics["tokens/generated"] - seen[0])
         seen[0] = metrics["tokens/generated"]
         record.rewards.append(metrics["reward/mean"])
+        if a.alternate:
+            put_back(len(record.rewards) % 2 == 1)
 
     policy = load_policy(a.model, dtype=a.dtype)
     if a.full_length:
         type(policy).end_tokens = []  # nothing ends a completion
     if a.without:
-        from ingredients import leave_out
+        from ingredients import leave_out, put_back
 
         leave_out(a.without)
+        put_back(not a.alternate)
     trainer = Trainer(policy, Benchmark(group_size=a.group, normalise="grpo"), task, config, on_step=look)
     trainer._save = lambda: None  # neither side writes checkpoints
     record.ready()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -28,6 +29,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 # Runs cost seconds to minutes a step: many steps where they are short, few where they are long.
 STEPS = {"0.2": (3, 15), "0.8": (3, 10), "3": (2, 6), "10": (1, 3)}
+PAIRS = {"0.2": (4, 30), "0.8": (4, 20), "3": (2, 8), "10": (2, 3)}  # the same for steps with and without an ingredient
 
 
 def one(
@@ -105,54 +107,77 @@ def middle(name: str, unit: str, values: Sequence[float]) -> dict[str, Any]:
 ELSEWHERE = {
     "prefill-heavy": ("logits at completions only", "logits in chunks", "one prefill per group", "small micro-batches",
                       "shared prefixes, identical completions once"),
-    "vocabulary-150000": ("logits at completions only", "logits in chunks", "small micro-batches",
-                          "statistics while sampling", "one forward for all statistics"),
+    "vocabulary-150000": ("logits at completions only", "logits in chunks", "one forward for all statistics"),
 }  # fmt: skip
 
 
 def ablation(size: str, start: str, shape: str, cache: Path, rounds: int) -> dict[str, Any]:
-    """Seconds per step with everything, without each ingredient, and without all of them."""
+    """What a step costs without each ingredient, and without all of them.
+
+    A run leaves the ingredient out in every second step: what the machine does in the meantime hits both alike. Memory
+    comes from a run of its own.
+    """
+    folder = folder_of(size, start, shape, cache)
     names = ELSEWHERE.get(shape, tuple(INGREDIENTS))
-    arms = {f"without {name}": ["--without", name] for name in names}
+    arms = {f"without {name}": [name] for name in names}
     if shape == "standard":
-        arms["without all of them"] = ["--without", *ALL]
-    rows = beside_plain("everything", arms, size, start, shape, cache, rounds)
-    return {"model": size, "start": start, "shape": shape, "rounds": rounds, "arms": rows}
+        arms["without all of them"] = list(ALL)
+    warm_up, pairs = PAIRS[size] if shape == "standard" else (2, 3)
+    run = functools.partial(one, "ours", folder, SHAPES[shape], *task_of(start))
+    plain = run("--warm-up", 1, "--steps", 2)
+    base_mb = plain["peak_mb"] - plain["ready_mb"]
+    rows: dict[str, Any] = {}
+    for name, left_out in arms.items():
+        times: list[tuple[float, float]] = []
+        for seed in range(rounds):
+            options = (
+                "--warm-up",
+                warm_up,
+                "--steps",
+                2 * pairs,
+                "--seed",
+                seed,
+                "--alternate",
+                "--without",
+                *left_out,
+            )
+            steps = run(*options)["steps_s"]
+            times.append((statistics.median(steps[0::2]), statistics.median(steps[1::2])))
+        alone = run("--warm-up", 1, "--steps", 2, "--without", *left_out)
+        slower = [without / with_it for with_it, without in times]
+        rows[name] = {
+            "plain_s": statistics.median(t for t, _ in times),
+            "step_s": statistics.median(t for _, t in times),
+            "slower": statistics.median(slower),
+            "slower_range": [min(slower), max(slower)],
+            "working_mb": alone["peak_mb"] - alone["ready_mb"],
+            "working_memory": (alone["peak_mb"] - alone["ready_mb"]) / base_mb,
+        }
+    return {"model": size, "start": start, "shape": shape, "rounds": rounds, "working_mb": base_mb, "arms": rows}
 
 
 def settings(size: str, start: str, cache: Path, rounds: int) -> dict[str, Any]:
-    """Threads and precision: one thread in float32 beside two threads, and beside bfloat16."""
-    arms = {"two threads": ["--threads", 2], "bfloat16": ["--dtype", "bfloat16"]}
-    rows = beside_plain("one thread, float32", arms, size, start, "standard", cache, rounds)
-    return {"model": size, "start": start, "shape": "standard", "rounds": rounds, "arms": rows}
-
-
-def beside_plain(
-    plain: str, arms: dict[str, list[Any]], size: str, start: str, shape: str, cache: Path, rounds: int
-) -> dict[str, Any]:
-    """Ours with each arm's options; a plain run stands before every other one, so that neighbours are compared."""
-    folder = folder_of(size, start, shape, cache)
-    warm_up, steps = STEPS[size] if shape == "standard" else (1, 3)
-    base: list[dict[str, Any]] = []
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-    slower: dict[str, list[float]] = {plain: [1.0], **{name: [] for name in arms}}
-    for seed in range(rounds):
-        budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
-        for name, options in arms.items():
-            base.append(one("ours", folder, SHAPES[shape], *task_of(start), *budget))
-            found[name].append(one("ours", folder, SHAPES[shape], *task_of(start), *budget, *options))
-            slower[name].append(found[name][-1]["step_s"] / base[-1]["step_s"])
-    rows = {name: summarise(runs) for name, runs in {plain: base, **found}.items()}
-    kept = ("step_s", "step_quartiles", "working_mb", "working_mb_range")
-    return {
-        name: {
-            **{k: row[k] for k in kept},
-            "slower": statistics.median(slower[name]),
-            "slower_range": [min(slower[name]), max(slower[name])],
-            "working_memory": row["working_mb"] / rows[plain]["working_mb"],
+    """Threads and precision: one thread in float32 beside two threads, and beside bfloat16, as neighbours."""
+    folder = folder_of(size, start, "standard", cache)
+    warm_up, steps = STEPS[size]
+    run = functools.partial(one, "ours", folder, SHAPES["standard"], *task_of(start))
+    arms = {"two threads": ("--threads", 2), "bfloat16": ("--dtype", "bfloat16")}
+    rows: dict[str, Any] = {}
+    for name, options in arms.items():
+        both: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        for seed in range(rounds):
+            budget = ("--warm-up", warm_up, "--steps", steps, "--seed", seed)
+            both.append((run(*budget), run(*budget, *options)))
+        slower = [other["step_s"] / plain["step_s"] for plain, other in both]
+        rows[name] = {
+            "plain_s": statistics.median(plain["step_s"] for plain, _ in both),
+            "step_s": statistics.median(other["step_s"] for _, other in both),
+            "slower": statistics.median(slower),
+            "slower_range": [min(slower), max(slower)],
+            "working_mb": statistics.median(other["peak_mb"] - other["ready_mb"] for _, other in both),
         }
-        for name, row in rows.items()
-    }
+    base_mb = statistics.median(plain["peak_mb"] - plain["ready_mb"] for plain, _ in both)
+    return {"model": size, "start": start, "shape": "standard", "rounds": rounds, "working_mb": base_mb, "arms": rows}
 
 
 def learning(cache: Path, rounds: int, steps: int = 60) -> dict[str, Any]:
@@ -196,6 +221,7 @@ def main() -> None:
     parser.add_argument("--elsewhere", nargs="*", default=list(ELSEWHERE), help="shapes to take apart, 0.8 M, random")
     parser.add_argument("--settings", nargs="*", default=["0.8", "3"], help="sizes for threads and precision")
     parser.add_argument("--processes", nargs="*", default=["0.8", "3", "10"], help="sizes to run on two processes")
+    parser.add_argument("--learning", type=int, default=3, help="seeds of the learning check; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path("runs/bench"))
     parser.add_argument("--out", type=Path, default=Path("evidence/speed.json"))
@@ -233,8 +259,8 @@ def main() -> None:
             found = two_processes(size, start, a.cache, a.rounds)
             keep("two_processes", found, "model", "start")
             print(f"two processes, {size} M, {start}: {found['speed_up']:.2f} times one", flush=True)
-    if a.ablations:
-        result["learning"] = learning(a.cache, a.rounds)
+    if a.learning:
+        result["learning"] = learning(a.cache, a.learning)
         a.out.write_text(json.dumps(result, indent=1) + "\n")
         print(result["learning"], flush=True)
 

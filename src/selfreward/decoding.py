@@ -90,6 +90,7 @@ class LeanDecoder:
         device = mask_R_L.device
         self.pairs = torch.arange(self.width, device=device).view(2, -1).t().flatten()  # 0, D/2, 1, D/2 + 1, ...
         self.layers = [self._layer(layer) for layer in inner.layers]
+        self.last = _norm(inner.norm)
         self.used = used
         self.next_R = mask_R_L.sum(-1)
         places = torch.arange(used + limit, device=device)[None]
@@ -107,7 +108,8 @@ class LeanDecoder:
 
     def _layer(self, layer: Any) -> dict[str, Any]:
         a, m = layer.self_attn, layer.mlp
-        ahead, behind = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
+        ahead, floor = _norm(layer.input_layernorm)
+        behind, _ = _norm(layer.post_attention_layernorm)
 
         def turned(weight: Tensor) -> Tensor:
             return weight.view(-1, self.width, *weight.shape[1:])[:, self.pairs].flatten(0, 1)
@@ -125,6 +127,7 @@ class LeanDecoder:
         gates = None if m.gate_proj.bias is None else torch.cat([m.gate_proj.bias, m.up_proj.bias])
         return {
             "eps": layer.input_layernorm.variance_epsilon,
+            "floor": floor,
             "qkv": (joined, bias),
             "norms": norms,
             "out": (a.o_proj.weight, a.o_proj.bias),
@@ -142,9 +145,9 @@ class LeanDecoder:
         if self.bias is not None:
             bias = self.bias[:, : self.used].repeat_interleave(self.kv, 0)[:, None]
         x = self.inner.embed_tokens(tokens_R)
-        size, both = x.shape[-1], self.heads + self.kv
+        both = self.heads + self.kv
         for layer, (keys, values) in zip(self.layers, self.cache, strict=True):
-            qkv = nn.functional.linear(torch.rms_norm(x, (size,), None, layer["eps"]), *layer["qkv"])
+            qkv = nn.functional.linear(_unit(x, layer["floor"]), *layer["qkv"])
             qkv = qkv.view(rows, both + self.kv, self.width)
             qk = qkv[:, :both]
             if layer["norms"] is not None:
@@ -158,15 +161,28 @@ class LeanDecoder:
             scores = torch.bmm(q, k.mT) if bias is None else torch.baddbmm(bias, q, k.mT)
             mixed = torch.bmm(scores.softmax(-1), v).view(rows, -1)
             x = x + nn.functional.linear(mixed, *layer["out"])
-            gate, up = nn.functional.linear(torch.rms_norm(x, (size,), None, layer["eps"]), *layer["gate"]).chunk(2, -1)
+            gate, up = nn.functional.linear(_unit(x, layer["floor"]), *layer["gate"]).chunk(2, -1)
             x = x + nn.functional.linear(layer["act"](gate).mul_(up), *layer["down"])
-        return self.project(self.inner.norm(x))
+        weight, floor = self.last
+        return self.project(_unit(x, floor) * weight)
 
     def keep(self, rows: Tensor) -> None:
         kept = torch.empty(*self.cache.shape[:2], len(rows), *self.cache.shape[3:], device=self.cache.device)
         kept[..., : self.used, :] = self.cache[:, :, rows, :, : self.used]
         self.cache, self.next_R = kept, self.next_R[rows]
         self.bias = None if self.bias is None else self.bias[rows]
+
+
+def _norm(module: Any) -> tuple[Tensor, Tensor]:
+    """An RMS norm as a scale behind :func:`_unit`, and the floor of the length: ``sqrt(n)`` moves into the scale."""
+    weight = module.weight
+    root = len(weight) ** 0.5
+    return weight * root, weight.new_tensor(module.variance_epsilon**0.5 * root)
+
+
+def _unit(x: Tensor, floor: Tensor) -> Tensor:
+    """``x`` at length one, in three calls; ``floor`` is what the epsilon of a norm adds to the length, squared."""
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), floor)
 
 
 def decoder(model: PreTrainedModel, cache: Any, mask_R_L: Tensor, limit: int) -> Decoder:

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from selfreward.copies import move_towards
+from selfreward.copies import Follower
 from selfreward.errors import ConfigError, ModelError
 from selfreward.experience import row_of
 from selfreward.learning import Learner
@@ -173,14 +173,43 @@ def test_options_are_checked():
 
 
 def test_a_moving_average_by_hand():
-    policy, frozen = make_policy(), make_policy().snapshot()
+    policy, follower = make_policy(), Follower(make_policy())
     with torch.no_grad():
         for p in policy.parameters():
             p.fill_(1.0)
-    for p in frozen.model.parameters():
+    for p in follower.policy.model.parameters():
         p.fill_(0.0)
-    move_towards(frozen, policy, 0.25)
-    move_towards(frozen, policy, 0.25)
-    assert all(torch.allclose(p, torch.tensor(0.4375)) for p in frozen.model.parameters())  # 1 - .75 ** 2
+    follower.follow(policy, 0.25)
+    follower.follow(policy, 0.25)
+    assert all(torch.allclose(p, torch.tensor(0.4375)) for p in follower.policy.model.parameters())  # 1 - .75 ** 2
     with pytest.raises(ModelError, match=r"0 \.\. 1"):
-        move_towards(frozen, policy, 2.0)
+        follower.follow(policy, 2.0)
+    with pytest.raises(ModelError, match="does not fit"):
+        follower.load_state_dict({"nothing": torch.zeros(1)})
+
+
+def test_a_moving_average_of_half_precision_weights_moves_and_is_resumed():
+    """A policy at 1 + 2**-7 in bfloat16 is one rounding step away from a copy at 1: a twentieth of it is no step."""
+    policy = make_policy()
+    policy.model.bfloat16()
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.fill_(1.0)
+    follower = Follower(policy)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.fill_(1.0 + 2**-7)
+    for _ in range(10):
+        follower.follow(policy, 0.05)
+    again = Follower(policy)
+    again.load_state_dict(follower.state_dict())
+    for one in (follower, again):
+        one.follow(policy, 0.05)
+        exact = next(iter(one.state_dict().values()))
+        assert exact.dtype == torch.float32 and exact.flatten()[0] == pytest.approx(1 + 2**-7 * (1 - 0.95**11))
+        assert {p.dtype for p in one.policy.model.parameters()} == {torch.bfloat16}
+        assert all(bool((p == 1.0).all()) for p in one.policy.model.parameters())  # 43 % of the way is rounded down
+    for one in (follower, again):
+        for _ in range(5):
+            one.follow(policy, 0.05)
+        assert all(bool((p > 1.0).all()) for p in one.policy.model.parameters())  # 56 % is rounded up

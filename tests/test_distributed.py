@@ -19,12 +19,20 @@ from tests.models import make_policy
 SMALL = ["--set", "prompts_per_step=5", "--set", "eval_prompts=6", "--set", "log_groups=-1", "--set", "eval_samples=2"]
 
 
-def train(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+def launch(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "selfreward", "train", *arguments]
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, *launcher, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
     )
+
+
+def train(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return launch(processes, "-m", "selfreward", "train", *arguments)
 
 
 def records(out: Path) -> list[dict]:
@@ -102,6 +110,49 @@ def test_an_error_of_the_users_ends_all_processes(tmp_path):
     done = train(2, "vote", "--set", "grop_size=3", "--out", str(tmp_path / "x"))
     assert done.returncode != 0 and "Did you mean 'group_size'?" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+UNANIMOUS = """
+import torch
+from selfreward import distributed
+from selfreward.learning import Learner, make_optimizer
+from selfreward.losses import PolicyGradient
+from selfreward.types import Experience, Row
+from tests.models import make_policy
+
+distributed.start()
+policy = make_policy()
+learner = Learner(policy, make_optimizer(policy, 1e-3, (0.9, 0.99), 1e-8, 0.1), lambda update: 1e-3)
+mask = torch.tensor([0.0] * 4 + [1.0] * 6)
+behaviour = torch.where(mask > 0, torch.nan, 0.0)
+
+def learn(advantages):
+    rows = [
+        Row(torch.arange(5, 15) + i, mask, a * mask, behaviour.clone(), 0 * mask, 0 * mask)
+        for i, a in enumerate(advantages)
+    ]
+    learner.learn(Experience(rows), [PolicyGradient()], torch.Generator())
+    return torch.cat([p.detach().flatten() for p in policy.parameters()]).double()
+
+changed = learn([1.0, -0.5, 0.3])
+same = learn([0.0, 0.0, 0.0])
+lone = learn([0.0, 0.0, 1.0])  # a row for one of two processes
+distributed.agree("the weights", (float(lone.sum()),))
+print(float((same - changed).abs().max()), float((lone - same).abs().max()), float(lone.abs().sum()))
+distributed.stop()
+"""
+
+
+def test_an_update_without_any_gradient_changes_nothing_on_any_number_of_processes(tmp_path):
+    script = tmp_path / "unanimous.py"
+    script.write_text(UNANIMOUS)
+    found = []
+    for n in (1, 2):
+        done = launch(n, str(script))
+        assert done.returncode == 0, done.stderr
+        found.append([float(v) for v in done.stdout.split()])
+    assert found[0][0] == found[1][0] == 0  # neither momentum nor weight decay
+    assert found[0][1] > 5e-4 and found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_work_is_divided_by_its_size_and_in_turns_where_it_is_equal(monkeypatch):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from selfreward.actor_critic import ppo_experience, ppo_rewards
+from selfreward.actor_critic import climb, ppo_experience, ppo_rewards
 from selfreward.credit import generalised_advantages
 from selfreward.errors import DataError, ModelError
 from selfreward.heads import Critic, RewardModel, ScalarModel, bradley_terry, clipped_value_loss
@@ -183,3 +183,49 @@ def test_ppo_credit_is_whitened_and_penalised():
         own = row.advantage[row.mask > 0]
         assert float(own.max() - own.min()) < 1e-4 and (float(own[0]) > 0) == (reward > 0)
     assert found.stats["critic/value_loss"] > 0
+
+
+def test_heads_on_half_precision_weights_learn_and_resume():
+    """Steps of 1e-5 on weights of about .1 are below the rounding of bfloat16; only their sum moves a weight."""
+
+    def taught(half: bool) -> tuple[float, Critic]:
+        policy = make_policy()
+        if half:
+            policy.model.bfloat16()
+        groups = rollouts(policy)
+        tokens = [t.tokens for g in groups for t in g]
+        ones = [torch.ones(len(t)) for t in tokens]
+        critic, twin = Critic(policy, lr=1e-5, clip=1e9), Critic(policy, lr=1e-5, clip=1e9)
+        torch.nn.init.normal_(critic.model.head.weight, generator=torch.Generator().manual_seed(0))
+        before = [p.detach().float().clone() for p in critic.model.backbone.parameters()]
+        for _ in range(30):
+            critic.learn(tokens, ones, ones, critic.values(tokens))
+        went = [
+            float((p.detach().float() - b).abs().sum())
+            for p, b in zip(critic.model.backbone.parameters(), before, strict=True)
+        ]
+        twin.load_state_dict(critic.state_dict())
+        same = [c.learn(tokens, ones, ones, c.values(tokens)) for c in (critic, twin)]
+        assert same[0] == same[1]
+        assert all(torch.equal(a, b) for a, b in zip(critic.model.parameters(), twin.model.parameters(), strict=True))
+        return sum(went), critic
+
+    whole, half = taught(False)[0], taught(True)[0]
+    assert half == pytest.approx(whole, rel=0.1)
+
+
+def test_the_penalty_reads_the_reference_at_the_temperature_of_the_samples():
+    policy = make_policy()
+    params = SamplingParams(6, temperature=0.6)
+    seen = climb(
+        policy,
+        [Prompt("a", "1+1=")],
+        4,
+        params,
+        lambda tokens: torch.tensor([float(len(t)) for t in tokens]),
+        Critic(policy),
+        policy.snapshot(),
+        kl=0.1,
+        decay=1.0,
+    )
+    assert abs(seen.stats["ppo/kl"]) < 1e-5  # the reference is the policy itself

@@ -89,6 +89,11 @@ def test_without_verification_it_is_plain_reinforcement(policy):
     assert len(found.groups) == 4
 
 
+def test_the_penalty_is_applied_once():
+    names = {e: [t.name for t in load_recipe("rise", {"estimator": e}).objective(16)] for e in ("ppo", "group")}
+    assert names["ppo"] == ["policy_gradient"] and "kl" in names["group"]  # PPO has it in its rewards
+
+
 @pytest.mark.parametrize("estimator", ["group", "ppo"])
 def test_it_runs_and_resumes(tmp_path, estimator):
     def start(out, stop=None):

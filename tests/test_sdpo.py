@@ -8,6 +8,7 @@ import torch
 from selfreward.config import make_config
 from selfreward.copies import weights_of
 from selfreward.launch import build, resume
+from selfreward.learning import make_optimizer
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
 from selfreward.models import load_policy
 from selfreward.recipes import load_recipe
@@ -141,6 +142,26 @@ def test_the_teacher_follows_slowly_and_is_resumed(tmp_path):
     again.fit()
     for a, b in zip(whole.policy.parameters(), again.policy.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_teacher_of_a_half_precision_policy_follows_as_far():
+    """At the rates of tuning, a twentieth of what the policy has moved is below the rounding of its weights."""
+
+    def share(half: bool) -> float:
+        live = load_policy("embedded:chain-hint", device="cpu", dtype="bfloat16" if half else "float32")
+        recipe = load_recipe("sdpo")
+        teacher, optimiser = recipe.follower(live), make_optimizer(live, 1e-5, (0.9, 0.95), 1e-8, 0.0)
+        start = weights_of(live.snapshot())
+        for _ in range(60):
+            for p in live.parameters():
+                p.grad = torch.ones_like(p)
+            optimiser.step()
+            teacher.follow(live, recipe.ema)
+        ends = recipe.state_dict()["teacher"], weights_of(live.snapshot())
+        went = [sum(float((end[n].float() - w.float()).abs().sum()) for n, w in start.items()) for end in ends]
+        return went[0] / went[1]
+
+    assert share(half=True) == pytest.approx(share(half=False), rel=0.1)
 
 
 def test_a_hint_helps_the_base(policy):

@@ -39,12 +39,14 @@ def ppo_experience(
     kl: float = 0.05,
     discount: float = 1.0,
     decay: float = 0.95,
+    temperature: float = 1.0,
 ) -> Experience:
     """Rows with whitened GAE advantages of freshly sampled groups; the critic learns from them, too.
 
     Args:
         groups: trajectories of one prompt and one completion each, with their rewards.
         reference: what the KL penalty holds on to (the policy after supervised training, say).
+        temperature: at which the groups were sampled; the reference is read at the same.
 
     Returns:
         An experience whose stats hold ``critic/value_loss``, ``critic/explained_variance`` and ``ppo/kl``.
@@ -52,7 +54,7 @@ def ppo_experience(
     trajectories = [t for group in groups for t in group if len(t.last)]
     tokens = [t.tokens for t in trajectories]
     starts = [len(t.tokens) - len(t.last) for t in trajectories]
-    anchors = reference.score(tokens, starts, role="reference")
+    anchors = reference.score(tokens, starts, temperature=temperature, role="reference")
     old = critic.values(tokens)
     masks, returns, advantages, penalties = [], [], [], []
     for trajectory, start, anchor, values in zip(trajectories, starts, anchors, old, strict=True):
@@ -95,4 +97,5 @@ def climb(
     rewards = iter(score([t.tokens for g in groups for t in g]).tolist())
     for group in groups:
         group.reward_with([next(rewards) for _ in group])
-    return ppo_experience(groups, critic, reference, kl=kl, decay=decay)
+    temperature = params.temperature or 1.0
+    return ppo_experience(groups, critic, reference, kl=kl, decay=decay, temperature=temperature)

@@ -204,7 +204,9 @@ def sum_metrics(metrics: dict[str, float], largest: Sequence[str] = ()) -> dict[
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
     """Add up the gradients of all processes, in one message per device and type.
 
-    Those of sharded weights have been averaged on their way; that, too, becomes a sum.
+    A weight that has a gradient in no process is left without one: an optimiser passes it over, whereas a gradient of
+    zeros would let its momentum and its decay go on. Gradients of sharded weights have been averaged on their way;
+    that, too, becomes a sum.
     """
     if size() == 1:
         return
@@ -214,14 +216,16 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
             if parameter.grad is not None:
                 local(parameter.grad).mul_(size())
         elif parameter.requires_grad:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            kinds.setdefault((parameter.device, parameter.grad.dtype), []).append(parameter.grad)
-    for grads in kinds.values():
-        flat = torch.cat([g.reshape(-1) for g in grads])
+            dtype = parameter.dtype if parameter.grad is None else parameter.grad.dtype
+            kinds.setdefault((parameter.device, dtype), []).append(parameter)
+    for (device, dtype), some in kinds.items():
+        here = torch.tensor([p.grad is not None for p in some], device=device, dtype=dtype)
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in some]
+        flat = torch.cat([*(g.reshape(-1) for g in grads), here])
         dist.all_reduce(flat)
-        for grad, piece in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
-            grad.copy_(piece.view_as(grad))
+        *pieces, anywhere = flat.split([*(g.numel() for g in grads), len(some)])
+        for parameter, grad, piece, had in zip(some, grads, pieces, anywhere.tolist(), strict=True):
+            parameter.grad = grad.copy_(piece.view_as(grad)) if had else None
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from selfreward.errors import ConfigError, DataError, ModelError
+from selfreward.precision import MasterAdamW
 from selfreward.scoring import MICRO_TOKENS, causal_model, micro_batches, right_pad
 from selfreward.sharding import is_sharded
 
@@ -123,9 +124,10 @@ class ScalarModel(torch.nn.Module):
             ) from None
 
 
-def _optimiser(model: torch.nn.Module, lr: float, eps: float) -> torch.optim.AdamW:
+def _optimiser(model: torch.nn.Module, lr: float, eps: float) -> MasterAdamW:
+    """Not fused, which rounds otherwise: evidence on reward models and critics rests on these numbers."""
     trained = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.95), eps=eps, weight_decay=0.0)
+    return MasterAdamW(trained, lr=lr, betas=(0.9, 0.95), eps=eps, weight_decay=0.0)
 
 
 # ---- the reward model ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from selfreward.actor_critic import ppo_experience
 from selfreward.companions import Companions
 from selfreward.derived import derive
 from selfreward.heads import Critic
+from selfreward.losses import LossTerm
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.signals.ladder import RIGHT, UNREAD, WRONG, ladder, rating
@@ -66,6 +67,11 @@ class RISE(Recipe):
     decay: float = 1.0
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)
 
+    def objective(self, run_limit: int) -> list[LossTerm]:
+        terms = super().objective(run_limit)
+        # PPO has its KL in the reward.
+        return terms if self.estimator == "group" else [t for t in terms if t.name != "kl"]
+
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         solved = self.graded(policy.sample(prompts, self.group_size, run.sampling), prompts, run)
         checked: list[Group] = []
@@ -81,7 +87,8 @@ class RISE(Recipe):
             found = self.learn_from(groups)
         else:
             critic = self._beside.get("critic", lambda: Critic(policy, lr=self.critic_lr))
-            found = ppo_experience(groups, critic, run.reference, kl=self.kl, decay=self.decay)
+            how = {"kl": self.kl, "decay": self.decay, "temperature": run.sampling.temperature or 1.0}
+            found = ppo_experience(groups, critic, run.reference, **how)
         right = [float(t.reward == RIGHT) for g in checked for t in g]
         found.stats |= {"train/verification": sum(right) / len(right)} if right else {}
         return found

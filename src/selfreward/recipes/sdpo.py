@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from selfreward.companions import Companions
-from selfreward.copies import move_towards
+from selfreward.copies import Follower
 from selfreward.experience import advantage_experience
 from selfreward.losses import NLL, Distillation, LossTerm
 from selfreward.policy import Policy
@@ -90,7 +90,7 @@ class SDPO(Recipe):
             for i, own in zip(told, channels, strict=True):
                 rows[i].extra = own
         if self.teacher == "ema":
-            move_towards(teacher, policy, self.ema)
+            self.follower(policy).follow(policy, self.ema)
         return Experience(rows, groups=groups, stats={"told": len(told) / max(1, len(trajectories))})
 
     def contexts(self, groups: Sequence[Group], run: RunContext) -> list[list[Prompt | None]]:
@@ -103,8 +103,12 @@ class SDPO(Recipe):
     def teacher_of(self, policy: Policy, run: RunContext) -> Policy:
         """The teacher of this step."""
         if self.teacher == "ema":
-            return self._beside.get("teacher", policy.snapshot)
+            return self.follower(policy).policy
         return policy if self.teacher == "live" else run.reference
+
+    def follower(self, policy: Policy) -> Follower:
+        """The EMA teacher."""
+        return self._beside.get("teacher", lambda: Follower(policy))
 
     def state_dict(self) -> dict[str, Any]:
         return self._beside.state_dict()

@@ -39,10 +39,8 @@ def gate() -> dict[str, Any]:
 def first_reach(results: Results, arm: str, seed: int, level: float) -> int:
     """The first step at which an arm's held-out pass@1 is at least ``level``; one look past the end if never."""
     lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    for record in map(json.loads, lines):
-        if record.get(f"eval/{P}", -1.0) >= level:
-            return int(record["step"])
-    return STEPS + EVERY
+    looks = [(int(r["step"]), r[f"eval/{P}"]) for r in map(json.loads, lines) if f"eval/{P}" in r]
+    return next((step for step, found in looks if found >= level), looks[-1][0] + EVERY)
 
 
 def share_of_generations(results: Results, arm: str = "sdpo") -> Estimate:

@@ -26,14 +26,16 @@ from selfreward.tasks.dsl import (
     shows_order,
     well_formed,
 )
+from selfreward.tokenizing import conversation
 from selfreward.types import Group, Prompt, Trajectory
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
 BLOCK = 256
-TOLD = 0.05  # weight in the loss of what is said to the base
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,17 @@ class Corpus:
                 return [answer] if kind < self.alone else [(problem.text, first), answer]
         return [(problem.text, first)]
 
-    def documents(
-        self, n: int, seed: int, encode: Callable[[str], list[int]], bos: list[int], eos: int
-    ) -> list[Document]:
-        """``n`` documents about problems of the pre-training split, as token ids with weights."""
+    def documents(self, n: int, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
+        """``n`` documents about problems of the pre-training split, as token ids with weights.
+
+        Some hundred at a time are sorted by length: that saves padding, and the lessons keep their order.
+        """
         rng = random.Random(f"dsl corpus {seed}")
         careful = replace(self, overlooked=dict.fromkeys(OVERLOOKED, 0.0))
-        found: list[tuple[list[int], list[float]]] = []
+        found = []
         for k, problem in enumerate(islice(problems("pretrain", rng), n)):
             turns = [(problem.text, careful.reads(problem, rng))] if k < self.lesson else self.turns(problem, rng)
-            ids, weights = list(bos), [0.0] * len(bos)
-            for said, answer in turns:
-                head, tail = encode(said), [*encode(answer), eos]
-                ids += head + tail
-                weights += [TOLD] * len(head) + [1.0] * len(tail)
-            found.append((ids, weights))
-        # Documents of like length side by side, some hundred at a time: less padding, and the order of lessons stays.
+            found.append(conversation([(said, answer, 1.0) for said, answer in turns], tokenizer))
         return [d for i in range(0, n, BLOCK) for d in sorted(found[i : i + BLOCK], key=lambda d: len(d[0]))]
 
 
@@ -141,12 +138,7 @@ def build(
     chosen = PretrainSettings(updates=2800, lr=2e-3, cooldown=800, gate_every=400, shuffle=False)
     chosen = chosen.updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    bos = list(tokenizer("")["input_ids"])
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, encode, bos, int(tokenizer.eos_token_id))
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
     # The usual scale of initial weights, 0.02, is meant for wider models; this narrow, deep one would idle for long.
     config = llama_config(tokenizer, layers=4, positions=192, initializer_range=0.07)
     made = pretrain(documents, tokenizer, config, chosen, out, on_step, gate=lambda model: gate(model, tokenizer))

@@ -34,9 +34,12 @@ from typing import TYPE_CHECKING, Any
 from selfreward.tasks import Split, Task, first_distinct
 from selfreward.tasks.chain import OPERATORS, Problem, apply
 from selfreward.tasks.chain import problems as chain_problems
+from selfreward.tokenizing import conversation
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from selfreward.policy import Policy
     from selfreward.pretrain import Document, Pretrained
 
@@ -289,24 +292,14 @@ class Corpus:
             (retry, work(problem, obeyed, "r", rng, self.look_slip), 1.0),
         ]
 
-    def documents(
-        self, n: int, seed: int, encode: Callable[[str], list[int]], bos: list[int], eos: int
-    ) -> list[Document]:
+    def documents(self, n: int, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
         """``n`` documents about problems of the pre-training split, as token ids with weights."""
         rng = random.Random(f"fix corpus {seed}")
-        source = problems("pretrain", rng)
         found: list[Document] = []
-        for k, problem in enumerate(islice(source, n)):
-            if k < self.lesson:
-                turns = [(problem.text, work(problem, problem.ops, "w", rng, self.slip), 1.0)]
-            else:
-                turns = self.turns(problem, rng)
-            ids, weights = list(bos), [0.0] * len(bos)
-            for said, answer, weight in turns:
-                head, tail = encode(said), [*encode(answer), eos]
-                ids += head + tail
-                weights += [0.05] * len(head) + [weight] * len(tail)
-            found.append((ids, weights))
+        for k, problem in enumerate(islice(problems("pretrain", rng), n)):
+            lesson = k < self.lesson
+            turns = [(problem.text, work(problem, problem.ops, "w", rng, self.slip), 1.0)] if lesson else None
+            found.append(conversation(turns or self.turns(problem, rng), tokenizer))
         return found
 
 
@@ -320,12 +313,7 @@ def build(
 
     chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
     tokenizer = char_tokenizer(ALPHABET)
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    bos = list(tokenizer("")["input_ids"])
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, encode, bos, int(tokenizer.eos_token_id))
+    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
     made = pretrain(
         documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
     )

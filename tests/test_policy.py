@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from selfreward.errors import DataError, RecipeError
-from selfreward.sampling import HFSampler, SamplingParams, draw, truncate, uniforms
+from selfreward.generating import HFSampler
+from selfreward.sampling import SamplingParams, draw, truncate, uniforms
 from selfreward.scoring import forward_tokens, head_of, micro_batches, right_pad
 from selfreward.types import Prompt
 from tests.models import ARCHITECTURES, make_policy

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, DataError, ModelError
-from selfreward.sampling import HFSampler, SamplingParams
+from selfreward.generating import HFSampler
+from selfreward.sampling import SamplingParams
 from selfreward.steering import (
     SteeringVector,
     capture,

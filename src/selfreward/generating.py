@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from selfreward.sampling import Completion, SamplingParams, stream_seed
+from selfreward.sampling import CANNOT, Completion, SamplingParams, alike, stream_seed
 from selfreward.scoring import score_tokens
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class HFSampler:
                 continue
             ids = torch.tensor([list(prompt)], dtype=torch.long, device=device)
             cuda = [device] if device.type == "cuda" else []
-            with torch.random.fork_rng(devices=cuda):
+            with torch.random.fork_rng(devices=cuda), own_settings_off(model):
                 torch.manual_seed(stream_seed(seed, key))
                 # top_k and top_p are passed explicitly: generate() otherwise truncates to 50 tokens.
                 sampling = (
@@ -88,3 +89,40 @@ def _until_end(tokens: Tensor, end_tokens: Sequence[int]) -> tuple[Tensor, bool]
     if len(hits):
         return tokens[: int(hits[0]) + 1].clone(), True
     return tokens.clone(), False
+
+
+@contextlib.contextmanager
+def own_settings_off(model: PreTrainedModel) -> Iterator[None]:
+    """``generate`` obeys nothing but its arguments: not the repetition penalty, say, that came with the model.
+
+    A ``GenerationConfig`` as an argument would not do: what it leaves open is filled in from the model's.
+    """
+    from transformers import GenerationConfig
+
+    kept = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = kept
+
+
+def generates(model: PreTrainedModel) -> bool:
+    """Whether ``generate`` draws from what a forward of the whole sequence gives: four greedy tokens."""
+    device, vocabulary = next(model.parameters()).device, model.config.get_text_config().vocab_size
+    ids = torch.tensor([[k % vocabulary for k in (22, 29, 36)]], device=device)
+    with torch.no_grad(), own_settings_off(model):
+        try:
+            out = model.generate(  # type: ignore[operator]
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=4,
+                do_sample=False,
+                pad_token_id=0,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+            whole = model(input_ids=out.sequences[:, :-1], use_cache=False).logits
+        except CANNOT:
+            return False
+    return alike(torch.stack(out.logits, 1), whole[:, -4:].to(out.logits[0].device))

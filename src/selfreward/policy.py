@@ -75,7 +75,6 @@ class Policy:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.sampler = sampler or default_sampler(causal_model(model))
         self.chat = chat
         self.counts = TokenCount({}, {})
         self._adapter: dict[str, Tensor] | None = None  # a snapshot of a LoRA policy swaps this in
@@ -85,6 +84,7 @@ class Policy:
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.eval()
+        self.sampler = sampler or default_sampler(causal_model(model))
 
     # ---------------------------------------------------------------- facts
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from selfreward.decoding import decoder
-from selfreward.errors import ConfigError
+from selfreward.decoding import CacheDecoder, decoder
+from selfreward.errors import ConfigError, ModelError
 from selfreward.signals.certainty import token_statistics
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import DynamicCache, PreTrainedModel
 
 # Rows leave the batch in bulk: copying the cache for every single finished row costs more than it saves.
 COMPACT_BELOW = 0.85
@@ -136,6 +136,31 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_token: int) -> tuple[Tensor, 
     return ids, mask
 
 
+def prefill(
+    model: PreTrainedModel, ids_P_L: Tensor, mask_P_L: Tensor, n: Sequence[int]
+) -> tuple[DynamicCache, Tensor, Tensor]:
+    """Read left-padded prompts once, and give prompt ``i`` ``n[i]`` rows: cache, logits ``[R, V]``, mask."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    logits = model(
+        input_ids=ids_P_L,
+        attention_mask=mask_P_L,
+        position_ids=(mask_P_L.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    if max(n) > 1:
+        copies = torch.tensor(list(n), device=ids_P_L.device)
+        if min(n) == max(n):
+            cache.batch_repeat_interleave(n[0])
+        else:
+            cache.batch_select_indices(torch.arange(len(copies), device=ids_P_L.device).repeat_interleave(copies))
+        logits, mask_P_L = logits.repeat_interleave(copies, 0), mask_P_L.repeat_interleave(copies, 0)
+    return cache, logits, mask_P_L
+
+
 class TorchSampler:
     """The default sampler: one prefill per group, finished rows leave the batch, statistics for free."""
 
@@ -173,30 +198,12 @@ class TorchSampler:
         end_tokens: Sequence[int],
         pad_token: int,
     ) -> list[Completion]:
-        from transformers import DynamicCache
-
         device = next(model.parameters()).device
         ids, mask = (x.to(device) for x in left_pad(prompts, pad_token))
-        cache = DynamicCache(config=model.config)
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1]
-        if max(n) > 1:
-            copies = torch.tensor(list(n), device=device)
-            if min(n) == max(n):
-                cache.batch_repeat_interleave(n[0])
-            else:
-                cache.batch_select_indices(torch.arange(len(prompts), device=device).repeat_interleave(copies))
-            logits, mask = logits.repeat_interleave(copies, 0), mask.repeat_interleave(copies, 0)
+        cache, logits, mask = prefill(model, ids, mask, n)
         total, limit = sum(n), params.max_new_tokens
         going_on = decoder(model, cache, mask, limit)
-        del cache, output
+        del cache
         noise = noise_R_T.to(device)
         ends = torch.tensor(list(end_tokens), dtype=torch.long, device=device)
         tokens = torch.zeros(total, limit, dtype=torch.long, device=device)
@@ -277,14 +284,71 @@ def _chunks(order: Sequence[int], n: Sequence[int], max_rows: int) -> list[list[
 
 
 def default_sampler(model: PreTrainedModel) -> Sampler:
-    """:class:`TorchSampler` where the model's cache supports it, else :class:`~selfreward.generating.HFSampler`."""
-    from transformers import DynamicCache
+    """:class:`TorchSampler` where its steps are true to the model, else :class:`~selfreward.generating.HFSampler`.
 
-    from selfreward.generating import HFSampler
+    Asked of the model itself, once.
 
-    try:
-        layers = DynamicCache(config=model.config).layers
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return HFSampler()
-    able = all(hasattr(layer, "batch_select_indices") and hasattr(layer, "batch_repeat_interleave") for layer in layers)
-    return TorchSampler() if able else HFSampler()
+    Raises:
+        ModelError: if not even the model's ``generate`` draws from what a forward of the whole sequence gives.
+    """
+    from selfreward.generating import HFSampler, generates
+
+    kind = getattr(model, "_selfreward_sampler", None)
+    if kind is None:
+        if steps_agree(model):
+            kind = TorchSampler
+        elif generates(model):
+            kind = HFSampler
+        else:
+            raise ModelError(
+                f"{type(model).__name__} cannot be sampled: token by token it gives other probabilities than for the "
+                "whole sequence at once. Take a causal language model whose `generate` agrees with its forward."
+            )
+        object.__setattr__(model, "_selfreward_sampler", kind)
+    return kind()  # type: ignore[no-any-return]
+
+
+# What a model that does not know how to do something does when it is asked to.
+CANNOT = (TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError)
+
+
+def steps_agree(model: PreTrainedModel) -> bool:
+    """Whether :class:`TorchSampler` steps as the model reads.
+
+    Two prompts of unequal length, two rows of each, two steps, and a row that leaves in between.
+    """
+    device, vocabulary = next(model.parameters()).device, model.config.get_text_config().vocab_size
+    prompts = [[22 % vocabulary], [29 % vocabulary, 36 % vocabulary, 43 % vocabulary]]
+    then = [5 % vocabulary, 9 % vocabulary]
+    ids, mask = (x.to(device) for x in left_pad(prompts, 0))
+    with torch.no_grad():
+        try:
+            cache, first, mask = prefill(model, ids, mask, [2, 2])
+            rows = CacheDecoder(model, cache, mask, 2)
+            second = rows.step(first.new_full((4,), then[0], dtype=torch.long))
+            rows.keep(torch.tensor([1, 2, 3], device=device))
+            third = rows.step(first.new_full((3,), then[1], dtype=torch.long))
+            whole = [
+                model(input_ids=torch.tensor([[*p, *then]], device=device), use_cache=False).logits[0, -3:]
+                for p in prompts
+            ]
+        except CANNOT:
+            return False
+    found = torch.stack([first[1:], second[1:], third], 1)
+    return alike(found, torch.stack([whole[0], whole[1], whole[1]]))
+
+
+def alike(mine_R_T_V: Tensor, theirs_R_T_V: Tensor) -> bool:
+    """Whether the logits of some rows and steps are the same but for rounding.
+
+    In half precision a mixture of experts may choose otherwise at a step; there the middle step of each row counts.
+    Numbers that are not finite are left for whoever samples to report.
+    """
+    if mine_R_T_V.shape != theirs_R_T_V.shape:
+        return False
+    mine, theirs = mine_R_T_V.float().nan_to_num(), theirs_R_T_V.float().nan_to_num()
+    spread = (theirs - theirs.mean(-1, keepdim=True)).norm(dim=-1).clamp(min=1e-3)
+    gap = (mine - theirs).norm(dim=-1) / spread
+    if theirs_R_T_V.dtype == torch.float32:
+        return bool((gap <= 0.01).all())
+    return bool((gap.median(-1).values <= 0.1).all())

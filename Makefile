@@ -30,7 +30,7 @@ help:
 	@echo "make test    install, and run every check"
 	@echo "make lint    format, lint and types only"
 	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
-	@echo "make bench   speed beside trl (about an hour on two idle cores)"
+	@echo "make bench   speed beside trl (about two hours on two idle cores)"
 	@echo "make vllm    a real vLLM server as rollout engine (CPU build, 3.5 GB in an environment of its own)"
 	@echo "make campaigns  kill and break runs by the hundred (about an hour and a half)"
 	@echo "make clean   remove the environment, runs and caches"

@@ -57,10 +57,15 @@ def test_stage_one_pins_the_first_attempt_and_stage_two_pays_for_progress(policy
     one = recipe.collect(policy, prompts, context(policy, step=2))
     policy.seed(0)
     two = recipe.collect(policy, prompts, context(policy, step=3))
-    trajectories = [t for g in one.groups for t in g]
-    assert {(segment_of(t, "attempt").reward, segment_of(t, "fix").reward) for t in trajectories} <= {
-        (0.0, 0.0), (1.0, 1.0), (0.0, 11.0), (1.0, -10.0)
-    }  # fmt: skip
+
+    def paid(experience):
+        return [(segment_of(t, "attempt").reward, segment_of(t, "fix").reward) for g in experience.groups for t in g]
+
+    # Stage I pays for the second attempt's own correctness, Stage II for progress as well; both saw the same answers.
+    assert set(paid(one)) <= {(0.0, 0.0), (1.0, 1.0), (0.0, 1.0), (1.0, 0.0)} and (0.0, 1.0) in paid(one)
+    shaped = {(0.0, 0.0): (0.0, 0.0), (1.0, 1.0): (1.0, 1.0), (0.0, 1.0): (0.0, 11.0), (1.0, 0.0): (1.0, -10.0)}
+    assert [shaped[pair] for pair in paid(one)] == paid(two)
+    trajectories = [t for g in two.groups for t in g]
     for t, a, b in zip(trajectories, one.rows, two.rows, strict=True):
         start = len(t.segments[0])
         first = slice(start, start + len(segment_of(t, "attempt")))
@@ -72,6 +77,21 @@ def test_stage_one_pins_the_first_attempt_and_stage_two_pays_for_progress(policy
     own = torch.tensor([segment_of(t, "attempt").reward for t in group])
     found = torch.tensor([float(r.advantage[len(t.segments[0])]) for t, r in zip(group, rows, strict=True)])
     assert torch.allclose(found, own - own.mean(), atol=1e-6)
+
+
+def test_without_beta1_the_first_attempt_is_pinned_all_the_same(policy):
+    recipe = load_recipe("score", {"group_size": 2, "kl": 0.0, "beta2": 0.5})
+    (term,) = [t for t in recipe.objective(16) if t.name == "kl"]
+    assert term.coefficient == 0.5
+    prompts = load_task("fix").train[:2]
+    for step, held in ((2, 1.0), (3, 0.0)):  # Stage I holds the first attempt alone, Stage II nothing
+        found = recipe.collect(policy, prompts, context(policy, step))
+        for t, row in zip([t for g in found.groups for t in g], found.rows, strict=True):
+            start, length = len(t.segments[0]), len(segment_of(t, "attempt"))
+            assert (row.kl[start : start + length] == held).all() and row.kl.sum() == held * length
+    free = load_recipe("score", {"kl": 0.0, "beta2": 0.0})
+    assert [t.name for t in free.objective(16)] == ["policy_gradient"]
+    assert [t.coefficient for t in load_recipe("score", {"kl": 0.1}).objective(16) if t.name == "kl"] == [0.1]
 
 
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.0, "stage_one": 0.0}])

@@ -2,11 +2,11 @@
 
 Kumar et al. 2024, "Training Language Models to Self-Correct via Reinforcement Learning", arXiv 2409.12917.
 Believes that plain reinforcement of two attempts teaches a good first answer and no correction, and that it takes
-two things to prevent this. Stage I learns the second attempt only, while a strong KL term holds the first to the
-base's distribution. Stage II learns both; the second attempt earns r2 + alpha (r2 - r1), the first r1 (eq. 4,
-section 5.2). Needs prompts with answers in training; nothing but the fixed instruction at test time. Known to
-break when the bonus reaches the first attempt (failing first then pays), and to show little beyond two turns.
-No code was released; alpha, beta1 and beta2 are those given for MATH.
+two things to prevent this. Stage I learns the second attempt only, by its own correctness r2, while a strong KL term
+holds the first to the base's distribution (eq. 3). Stage II learns both; the second attempt earns r2 + alpha (r2 - r1),
+the first r1 (eq. 4, section 5.2). Needs prompts with answers in training; nothing but the fixed instruction at test
+time. Known to break when the bonus reaches the first attempt (failing first then pays), and to show little beyond two
+turns. No code was released; alpha, beta1 and beta2 are those given for MATH.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.experience import row_of
-from selfreward.losses import NLL, LossTerm
+from selfreward.losses import KL, NLL, LossTerm
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.shaping import progress_bonus
 from selfreward.turns import Turn, play, segment_of, turn_experience
-from selfreward.types import Experience, Group, Labels, Prompt, Row
+from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
 
 FIX = (
     "The solution above may contain a mistake. Look for one; if you find it, correct it. Then write the whole "
@@ -34,9 +34,10 @@ class SCoRe(Recipe):
     """Two attempts; the second is paid for progress.
 
     Attributes:
-        alpha: weight of the progress bonus; 0 is plain two-turn reinforcement.
+        alpha: weight of the progress bonus in Stage II; 0 is plain two-turn reinforcement.
         stage_one: share of the steps that belong to Stage I; 0 leaves it out.
-        kl: beta1, on both attempts; beta2 is that on the first one in Stage I.
+        kl: beta1, on both attempts; 0 leaves them free, but for ``beta2``.
+        beta2: the KL weight of the first attempt in Stage I, whatever ``kl`` is.
         advantage: rewards are centred in their group and not divided by its spread, which would undo alpha.
     """
 
@@ -53,17 +54,25 @@ class SCoRe(Recipe):
     advantage: Literal["group", "centred", "leave_one_out"] = "centred"
     loss: Literal["clip", "reinforce", "cispo", "gspo"] = "reinforce"
 
+    def objective(self, run_limit: int) -> list[LossTerm]:
+        # The one KL term has beta1 as its coefficient; without beta1 it has beta2. Rows weigh the attempts within it.
+        terms = super().objective(run_limit)
+        if self.beta2 and not self.kl:
+            terms.append(KL(coefficient=self.beta2, normalise=self.normalise, max_tokens=run_limit))
+        return terms
+
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         first_stage = run.step <= self.stage_one * run.steps
-        pinned = self.beta2 / self.kl if first_stage and self.kl else 1.0
-        groups = two_attempts(policy, prompts, self.group_size, run, first_kl=pinned)
+        unit = self.kl or self.beta2 or 1.0
+        both = (self.beta2 if first_stage else self.kl) / unit, self.kl / unit
+        groups = two_attempts(policy, prompts, self.group_size, run, kl_weights=both)
         for group in groups:
             for trajectory in group:
                 first, second = segment_of(trajectory, "attempt"), segment_of(trajectory, "fix")
                 assert first is not None and second is not None
                 r1, r2 = float(first.reward or 0), float(second.reward or 0)
                 trajectory.reward = r2
-                second.reward = float(progress_bonus([r1], [r2], self.alpha))
+                second.reward = r2 if first_stage else float(progress_bonus([r1], [r2], self.alpha))
                 run.count(self.mechanism, r1 != r2)
         found = turn_experience(groups, self.credit, scale={"attempt": 0.0} if first_stage else None)
         return Experience(found.rows, groups=groups, stats=accuracies(groups))
@@ -93,17 +102,18 @@ class PairSFT(Recipe):
 
 
 def two_attempts(
-    policy: Policy, prompts: Sequence[Prompt], n: int, run: RunContext, first_kl: float = 1.0
+    policy: Policy, prompts: Sequence[Prompt], n: int, run: RunContext, kl_weights: tuple[float, float] = (1.0, 1.0)
 ) -> list[Group]:
     """``n`` attempts with a second attempt each; both segments carry their correctness as reward."""
     gold = {p.id: str(p.answer) for p in prompts}
+
+    def right(t: Trajectory) -> float:
+        return run.answers.correct(t.completion, gold[t.prompt.id])
+
+    first, second = kl_weights
     turns = [
-        Turn("attempt", score=lambda t: run.answers.correct(t.completion, gold[t.prompt.id]), kl_weight=first_kl),
-        Turn(
-            "fix",
-            lead=run.templates.get("fix", FIX),
-            score=lambda t: run.answers.correct(t.completion, gold[t.prompt.id]),
-        ),
+        Turn("attempt", score=right, kl_weight=first),
+        Turn("fix", lead=run.templates.get("fix", FIX), score=right, kl_weight=second),
     ]
     return play(policy, prompts, turns, run.sampling, n)
 

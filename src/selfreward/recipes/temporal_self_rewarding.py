@@ -68,7 +68,7 @@ class TemporalSelfRewarding(OwnGrades):
             [p for p in found if (own[p.chosen] or 0.0) > (own[p.rejected] or 0.0)]
             for found, own in zip(ends, grades, strict=True)
         ]
-        run.count(self.mechanism, sum(map(len, pairs)))
+        run.count(self.mechanism, sum(map(len, generations_apart(groups, pairs))))
         experience = self.prefer(model, groups, grades, pairs, run)
         experience.stats |= {
             "phase": float(phase),
@@ -100,8 +100,9 @@ class TemporalSelfRewarding(OwnGrades):
         if self.future:
             for group, own, pairs in zip(groups, grades, ends, strict=True):
                 for at in (pair[:2] for pair in pairs):
-                    meta = {"turn": turn, "grades": [own[i] for i in at]}
                     both = [group.trajectories[i] for i in at]
+                    pools = [t.meta["pool"] for t in both]
+                    meta = {"turn": turn, "grades": [own[i] for i in at], "pools": pools}
                     self._ends.add([Group(group.key, group.prompt, both, meta)], run.step)
         return groups, grades, ends
 
@@ -114,7 +115,10 @@ class TemporalSelfRewarding(OwnGrades):
         groups = across({"now": chosen, "rejected": rejected, "future": drawn})
         judged = self.grade(model, drawn, run)
         grades = [[*g.meta["grades"], *own] for g, own in zip(kept, judged, strict=True)]
-        return groups, grades, best_across(groups, grades, ("now", "future"), ("rejected",))
+        ends = best_across(groups, grades, ("now", "future"), ("rejected",))
+        for group in kept:  # "rejected" was its place in the choice; the record wants to know who wrote it
+            group.trajectories[1].meta["pool"] = group.meta["pools"][1]
+        return groups, grades, ends
 
     def state_dict(self) -> dict[str, Any]:
         return {"lineage": self._lineage.state_dict(), "ends": self._ends.state_dict()}
@@ -130,3 +134,9 @@ def best_across(
     """Best of some pools over the worst of others in every group, ties and inversions included."""
     both = zip(groups, grades, strict=True)
     return [cross_pool(g, own, chosen=chosen, rejected=rejected, min_gap=-math.inf) for g, own in both]
+
+
+def generations_apart(groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]]) -> list[list[IndexPair]]:
+    """The pairs whose two answers were written by different generations (``meta["pool"]``)."""
+    pools = [[t.meta.get("pool") for t in group] for group in groups]
+    return [[p for p in own if at[p.chosen] != at[p.rejected]] for at, own in zip(pools, pairs, strict=True)]

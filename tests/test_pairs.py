@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfreward.errors import RecipeError
-from selfreward.pairs import IndexPair, all_above, provenance, random_pairs, top_bottom, vote_pairs
+from selfreward.pairs import IndexPair, all_above, pool_shares, provenance, random_pairs, top_bottom, vote_pairs
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 
@@ -108,6 +108,16 @@ def test_provenance_is_plain() -> None:
             "scores": [5, 1],
         }
     ]
+
+
+def test_shares_of_pools_by_hand() -> None:
+    mixed = group(["a", "b", "c"])
+    for trajectory, pool in zip(mixed, ("future", "past", "past"), strict=True):
+        trajectory.meta["pool"] = pool
+    entries = provenance(mixed, [IndexPair(0, 1), IndexPair(0, 2)], "cross_pool")
+    entries += provenance(group(FOUR), [IndexPair(1, 3)], "top_bottom")
+    assert pool_shares(entries) == {"pairs/future_over_past": 2 / 3, "pairs/own_over_own": 1 / 3}
+    assert pool_shares([]) == {}
 
 
 def test_a_wrong_number_of_scores_is_named() -> None:

@@ -48,7 +48,10 @@ def test_only_reflections_are_learned(policy):
     run = context(policy, step=1)
     policy.seed(0)
     found = recipe.collect(policy, load_task("fix").train[:8], run)
-    assert 0 < len(found.groups) <= 8 and run.counts[recipe.mechanism] == len(found.rows) == 8 * len(found.groups)
+    assert 0 < len(found.groups) <= 8 and len(found.rows) == 8 * len(found.groups)
+    # Counted are reflections whose siblings' retries came out differently; the others get no advantage.
+    apart = sum(bool((row.advantage != 0).any()) for row in found.rows)
+    assert run.counts[recipe.mechanism] == apart and 0 < apart < len(found.rows)
     for t, row in zip([t for g in found.groups for t in g], found.rows, strict=True):
         assert not run.answers.correct(segment_of(t, "attempt").text, str(t.prompt.answer))
         assert t.reward == run.answers.correct(segment_of(t, "retry").text, str(t.prompt.answer))
@@ -79,6 +82,16 @@ def test_shuffled_rewards_belong_to_another_reflection(policy):
     said = [segment_of(t, "reflection").text for g in fair.groups for t in g]
     assert [segment_of(t, "reflection").text for g in found.groups for t in g] == said  # the same reflections
     assert [t.reward for g in fair.groups for t in g] != [t.reward for g in found.groups for t in g]
+
+
+def test_one_failure_alone_is_not_shuffled(policy):
+    recipe = load_recipe("reflect-retry-reward", {"group_size": 4, "shuffled": True})
+    run = context(policy, step=1)
+    policy.seed(0)
+    fair = load_recipe("reflect-retry-reward", {"group_size": 4})
+    failed = fair.collect(policy, load_task("fix").train[:8], run).groups[0].prompt
+    found = recipe.collect(policy, [failed], context(policy, step=1))
+    assert not found.rows and found.stats["failures"] == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"learn": "both"}, {"shuffled": True}])

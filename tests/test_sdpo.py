@@ -7,6 +7,7 @@ import torch
 
 from selfreward.config import make_config
 from selfreward.copies import weights_of
+from selfreward.errors import RecipeError
 from selfreward.launch import build, resume
 from selfreward.learning import make_optimizer
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
@@ -93,6 +94,11 @@ def test_shuffled_hints_are_another_prompts(policy):
         for c in own:
             if c is not None and not c.text.startswith("no#"):
                 assert c.text.partition(".")[0] in other and found.groups[k].prompt.question in c.text
+
+
+def test_a_shuffled_hint_is_never_the_prompts_own(policy):
+    with pytest.raises(RecipeError, match="shuffled=True needs two different prompts"):
+        collected(policy, prompts=1, shuffled=True)
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ def group(question, texts):
 
 
 def ranked(texts, question="cycle =", **options):
-    recipe = load_recipe("spo", options)
     task = load_task("prefs")
+    recipe = load_recipe("spo", {"preference": task.settings["preference"], **options})
     run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None)
     made = group(question, texts)
     recipe.rank(None, made, run)
@@ -98,8 +98,9 @@ def test_two_orders_of_a_judge_that_likes_the_first():
 
             return Choice(torch.tensor([[1.0, 0.0]] * len(fields)), torch.ones(len(fields)))
 
-    recipe = load_recipe("spo", {"preference": "judge"})
-    assert recipe.needs() == "none" and load_recipe("spo", {}).needs() == "preference"
+    recipe = load_recipe("spo", {})
+    assert recipe.preference == "judge" and recipe.needs() == "none"
+    assert load_recipe("spo", {"preference": "selfreward.tasks.prefs:prefer"}).needs() == "preference"
     task = load_task("prefs")
     run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None, {"pair": "{first} {second}"})
     made = group("cycle =", ["rock", "paper"])
@@ -119,5 +120,6 @@ def test_errors_speak():
 
 def test_it_runs_and_resumes(tmp_path):
     summary, steps = same_after_resume(tmp_path, "spo", {"opponents": "queue", "group_size": 4}, **SMALL)
+    assert summary["labels"] == "preference"  # the testbed brings its own comparisons
     assert summary["mechanism"]["count"] == 4 * 4 * 4 and all(r["preference/queries"] > 0 for r in steps)
     assert all(r["reward/mean"] == pytest.approx(0.5, abs=0.2) for r in steps)

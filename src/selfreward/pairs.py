@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -228,6 +228,16 @@ def provenance(
         }
         for pair in pairs
     ]
+
+
+def pool_shares(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """For the record of a step: share of the pairs, as :func:`provenance` gives them, by the pools of their sides.
+
+    Example: two pairs of a future answer over a past one, and one within a group of no pool, give
+    ``{"pairs/future_over_past": 2/3, "pairs/own_over_own": 1/3}``.
+    """
+    found = Counter("_over_".join(str(pool or "own") for pool in entry["pools"]) for entry in entries)
+    return {f"pairs/{name}": n / found.total() for name, n in sorted(found.items())}
 
 
 def _scored(group: Group, scores: Sequence[float | None] | None) -> dict[int, float]:

@@ -66,6 +66,9 @@ class CoReward(Recipe):
         half = self.group_size // 2
         first = policy.sample(prompts, self.group_size - half, run.sampling)
         second = policy.sample(twins, half, run.sampling, view="twin")
+        strangers = list(range(len(prompts)))
+        if self.pairing == "mismatched":
+            strangers = rules.somebody_elses([p.id for p in prompts], "co-reward: pairing='mismatched'")
         for mine, other in ((first, second), (second, first)):
             for i, group in enumerate(mine):
                 if self.pairing == "gold":
@@ -76,7 +79,7 @@ class CoReward(Recipe):
                     "swap": [other[i]],
                     "own": [group],
                     "union": [first[i], second[i]],
-                    "mismatched": [other[(i + 1) % len(other)]],
+                    "mismatched": [other[strangers[i]]],
                 }[self.pairing]
                 self.label(group, electors, run)
         experience = self.learn_from([*first, *second])

@@ -146,6 +146,8 @@ class MASA(Recipe):
         about = list(zip(solutions, lengths, strict=True))
         if self.truth == "other":
             about = [*about[1:], *about[:1]]
+            if len(about) < 2:  # no other problem is left in this step, so nothing is paid
+                metas, said, about = [], [], []
         for group, answers, (truth, right) in zip(metas, said, about if metas else [], strict=True):
             parts = [self.parts(a, truth, right) for a in answers]
             group.reward_with([sum(p) / len(p) for p in parts])

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from selfreward.experience import pair_experience
 from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import LossTerm, Preference
-from selfreward.pairs import IndexPair
+from selfreward.pairs import IndexPair, pool_shares, provenance
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import stream_seed
@@ -74,10 +74,15 @@ class OwnPairs(Recipe):
         """
         made = pair_experience(groups, pairs, nll=nll)
         experience = anchored(made, model, run.sampling.temperature or 1.0)
-        experience.stats |= pair_statistics(grades, pairs) | {
-            "round": float(self._lineage.round),
-            "prompts/fresh": self._lineage.fresh(g.prompt.id for g in groups),
-        }
+        origins = [o for g, own, s in zip(groups, pairs, grades, strict=True) for o in provenance(g, own, self.name, s)]
+        experience.stats |= (
+            pair_statistics(grades, pairs)
+            | pool_shares(origins)
+            | {
+                "round": float(self._lineage.round),
+                "prompts/fresh": self._lineage.fresh(g.prompt.id for g in groups),
+            }
+        )
         return experience
 
     def state_dict(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 
 from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
+from selfreward.signals.rules import somebody_elses
 from selfreward.turns import Turn, play, segment_of, turn_experience
 from selfreward.types import Experience, Group, Labels, Prompt, Trajectory
 
@@ -40,7 +41,7 @@ class ReflectRetryReward(Recipe):
     name: ClassVar[str] = "reflect-retry-reward"
     system_id: ClassVar[str | None] = "150"
     labels: ClassVar[Labels] = "outcome"
-    mechanism: ClassVar[str] = "reflections on a failure"
+    mechanism: ClassVar[str] = "reflections that their retries set apart"
     base: ClassVar[str] = "embedded:fix"
 
     kl: float = 0.001
@@ -61,7 +62,8 @@ class ReflectRetryReward(Recipe):
             groups = self.swapped(policy, failures, reflect, retry, run)
         else:
             groups = play(policy, failures, [reflect, retry], run.sampling, self.group_size)
-        run.count(self.mechanism, sum(map(len, groups)))
+        # Where all retries agree, no reflection on this failure is any better than another.
+        run.count(self.mechanism, sum(len(g) for g in groups if len(set(g.rewards)) > 1))
         roles = ["reflection"] if self.learn == "reflection" else ["reflection", "retry"]
         found = turn_experience(groups, self.credit, roles=roles)
         passed = [t.reward for g in groups for t in g]
@@ -80,11 +82,16 @@ class ReflectRetryReward(Recipe):
     def swapped(
         self, policy: Policy, failures: Sequence[Trajectory], reflect: Turn, retry: Turn, run: RunContext
     ) -> list[Group]:
-        """Groups whose retries read the reflections on the next failure, but are credited to their own."""
+        """Groups whose retries read the reflections on the next failure, but are credited to their own.
+
+        None where all failures of the step are on one prompt: there is nothing to swap, and nothing is learned.
+        """
+        owners = [f.prompt.id for f in failures]
+        if len(set(owners)) < 2:
+            return []
         own = play(policy, failures, [reflect], run.sampling, self.group_size)
         said = [[t.completion for t in g] for g in own]
-        other = said[1:] + said[:1]
-        flat = iter([text for texts in other for text in texts])
+        flat = iter([text for i in somebody_elses(owners) for text in said[i]])
         told = replace(reflect, say=lambda t: next(flat))
         read = play(policy, [f for f in failures for _ in range(self.group_size)], [told, retry], run.sampling, 1)
         rewards = iter([segment_of(g.trajectories[0], "retry").reward for g in read])  # type: ignore[union-attr]

@@ -27,6 +27,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.sampling import stream_seed
 from selfreward.signals.rubric import rubric_of, rubric_score
+from selfreward.signals.rules import somebody_elses
 from selfreward.types import Experience, Group, Labels, Prompt
 
 Rubric = list[tuple[str, float]]
@@ -71,7 +72,8 @@ class RubricSelfReward(Recipe):
         prompts = [p.locked(self.name, self.fields) for p in prompts]  # the rubric, and no answer
         rubrics = [rubric_of(p.fields.get("rubric"), f"Prompt {p.id!r}") for p in prompts]
         if self.rubrics == "permuted":
-            rubrics = rubrics[1:] + rubrics[:1]
+            others = somebody_elses([p.id for p in prompts], "rubric-self-reward: rubrics='permuted'")
+            rubrics = [rubrics[i] for i in others]
         groups = policy.sample(prompts, self.group_size, run.sampling)
         grader = RubricGrader(
             self._weights(policy, run),

@@ -24,7 +24,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.recontext import distillation_channels, rewritten, success_or_error
 from selfreward.sampling import stream_seed
-from selfreward.signals.rules import gold
+from selfreward.signals.rules import gold, somebody_elses
 from selfreward.types import Experience, Group, Labels, Prompt
 
 SOLUTION = "{question}\n\nA correct solution, for orientation:\n\n{solution}\n\nNow solve the original question."
@@ -97,7 +97,9 @@ class SDPO(Recipe):
         """Per response the prompt that the teacher reads: a sibling's success, else feedback, else nothing."""
         solution = run.templates.get("hint", SOLUTION)
         feedback = run.templates.get("feedback", FEEDBACK) if self.feedback else ""
-        sources = [*groups[1:], groups[0]] if self.shuffled else groups
+        sources = groups
+        if self.shuffled:
+            sources = [groups[i] for i in somebody_elses([g.prompt.id for g in groups], "sdpo: shuffled=True")]
         return [success_or_error(g, run.answers, solution, feedback, s) for g, s in zip(groups, sources, strict=True)]
 
     def teacher_of(self, policy: Policy, run: RunContext) -> Policy:

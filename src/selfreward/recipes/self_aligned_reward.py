@@ -23,6 +23,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import RunContext
 from selfreward.recipes.correctness import CorrectnessRecipe, lengths
 from selfreward.signals.efficiency import question_overlap, relative_length_reward, self_aligned_reward
+from selfreward.signals.rules import somebody_elses
 from selfreward.types import Experience, Group, Labels, Prompt
 
 
@@ -97,7 +98,8 @@ class SelfAlignedReward(CorrectnessRecipe):
         if self.question == "own":
             given = sampled_logprobs(groups)
         else:
-            heads = [g.trajectories[0].segments[0].tokens for g in groups]
-            given = mean_logprobs(policy, groups, [*heads[1:], heads[0]], temperature)
+            others = somebody_elses([g.prompt.id for g in groups], f"self-aligned-reward: question={self.question!r}")
+            heads = [groups[i].trajectories[0].segments[0].tokens for i in others]
+            given = mean_logprobs(policy, groups, heads, temperature)
         run.count(self.mechanism, sum(map(len, groups)))
         return [self_aligned_reward(a, b, self.term) for a, b in zip(given, alone, strict=True)]

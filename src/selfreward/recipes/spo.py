@@ -7,7 +7,8 @@ winner, the mix of answers that nothing beats, and finds it by self-play of one 
 1. draw G answers;
 2. the reward of each is the mean chance to be preferred to its opponents: the rest of the group, or a queue of the
    last answers to the prompt; both orders are asked and averaged;
-3. one policy-gradient step.
+3. one policy-gradient step. Rewards are centred in their group; the paper's settings divide by the batch's spread too,
+   which Adam takes out again.
 
 Needs a preference between two answers: the policy's own judgement of a pair, or a function of the user's (then it
 needs preference labels). Known to break: the reward is relative, so its mean is one half however good the answers are,
@@ -54,7 +55,7 @@ class SPO(Recipe):
 
     group_size: int = 8
     advantage: Literal["group", "centred", "leave_one_out"] = "centred"
-    preference: str = "selfreward.tasks.prefs:prefer"
+    preference: str = "judge"
     opponents: Literal["group", "queue"] = "group"
     queue: int = 32
     reward: str = "wins"
@@ -99,7 +100,10 @@ class SPO(Recipe):
         if self.preference != "judge":
             return list(named_function(self.preference, "preference")(question, pairs, rng))
         if "pair" not in run.templates:
-            raise RecipeError("spo: preference='judge' needs a task template 'pair'; this task brings none.")
+            raise RecipeError(
+                "spo: preference='judge' needs a task template 'pair' with {question}, {first} and {second}, answered "
+                "A or B; this task brings none. Give preference=MODULE:FUNCTION to compare answers otherwise."
+            )
         fields = [{"question": question, "first": a, "second": b} for a, b in pairs]
         return policy.ask(run.templates["pair"], fields, ("A", "B")).probs[:, 0].tolist()
 

@@ -23,6 +23,7 @@ from selfreward.policy import Policy
 from selfreward.recipes.base import Recipe, RunContext
 from selfreward.shaping import mix
 from selfreward.signals.judge import ParsePolicy, apply_parse_policy
+from selfreward.signals.rules import somebody_elses
 from selfreward.tasks import Task
 from selfreward.types import Experience, Group, Prompt
 
@@ -109,7 +110,8 @@ class SSRZero(Recipe):
         )
         sources = [g.prompt.fields for g in groups]
         if self.corrupt == "swapped":
-            sources = sources[1:] + sources[:1]
+            others = somebody_elses([g.prompt.id for g in groups], "ssr-zero: corrupt='swapped'")
+            sources = [sources[i] for i in others]
         found = [[run.answers.extract(c) for c in g.completions] for g in groups]
         items = [
             [{**{k: str(v) for k, v in shown.items()}, "hypothesis": h} for h in own if h]

@@ -68,7 +68,9 @@ class TemporalSelfRewarding(OwnGrades):
             [p for p in found if (own[p.chosen] or 0.0) > (own[p.rejected] or 0.0)]
             for found, own in zip(ends, grades, strict=True)
         ]
-        run.count(self.mechanism, sum(map(len, generations_apart(groups, pairs))))
+        # In the first iteration M_i is M_0 itself.
+        alike = ("now",) if self._lineage.round else ("now", "past")
+        run.count(self.mechanism, sum(map(len, generations_apart(groups, pairs, alike))))
         experience = self.prefer(model, groups, grades, pairs, run)
         experience.stats |= {
             "phase": float(phase),
@@ -136,7 +138,9 @@ def best_across(
     return [cross_pool(g, own, chosen=chosen, rejected=rejected, min_gap=-math.inf) for g, own in both]
 
 
-def generations_apart(groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]]) -> list[list[IndexPair]]:
-    """The pairs whose two answers were written by different generations (``meta["pool"]``)."""
-    pools = [[t.meta.get("pool") for t in group] for group in groups]
-    return [[p for p in own if at[p.chosen] != at[p.rejected]] for at, own in zip(pools, pairs, strict=True)]
+def generations_apart(
+    groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]], alike: Sequence[str] = ("now",)
+) -> list[list[IndexPair]]:
+    """The pairs whose answers are of two generations: of two pools (``meta["pool"]``) that are not both ``alike``."""
+    own = [[alike[0] if t.meta.get("pool") in alike else t.meta.get("pool") for t in group] for group in groups]
+    return [[p for p in found if at[p.chosen] != at[p.rejected]] for at, found in zip(own, pairs, strict=True)]

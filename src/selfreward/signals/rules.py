@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Sequence, Sized
 from typing import TYPE_CHECKING
 
 from selfreward.answers import AnswerSpace
+from selfreward.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import Generator
@@ -30,6 +31,24 @@ def random_reward(n: int, generator: Generator, probability: float = 0.5) -> lis
 def constant(n: int, value: float = 1.0) -> list[float]:
     """The same reward for all, hence no gradient under any group baseline."""
     return [value] * n
+
+
+def somebody_elses(owners: Sequence[Hashable], what: str = "a swapped control") -> list[int]:
+    """For each item the index of the next one, in a circle, with another owner: whose part it gets in a control.
+
+    Example: owners ``[a, b, b, c]`` give ``[1, 3, 3, 0]``.
+
+    Raises:
+        RecipeError: where all items have one owner: the control would be the method itself.
+    """
+    n = len(owners)
+    found = [next(((i + k) % n for k in range(1, n) if owners[(i + k) % n] != owners[i]), None) for i in range(n)]
+    if None in found:
+        raise RecipeError(
+            f"{what} needs two different prompts in a step, but all {n} of this one are the same. Raise "
+            "prompts_per_step, or train on more prompts."
+        )
+    return [i for i in found if i is not None]
 
 
 def format_only(completions: Sequence[str], well_formed: Callable[[str], bool]) -> list[float]:

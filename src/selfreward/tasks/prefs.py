@@ -55,6 +55,7 @@ SETTINGS: dict[str, Any] = {
     "prompts_per_step": 4,
     "group_size": 16,
     "max_new_tokens": 2 * HALF + 1,
+    "preference": "selfreward.tasks.prefs:prefer",
 }
 
 

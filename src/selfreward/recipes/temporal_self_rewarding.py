@@ -103,8 +103,8 @@ class TemporalSelfRewarding(OwnGrades):
             for group, own, pairs in zip(groups, grades, ends, strict=True):
                 for at in (pair[:2] for pair in pairs):
                     both = [group.trajectories[i] for i in at]
-                    pools = [t.meta["pool"] for t in both]
-                    meta = {"turn": turn, "grades": [own[i] for i in at], "pools": pools}
+                    origins = [t.meta["pool"] for t in both]
+                    meta = {"turn": turn, "grades": [own[i] for i in at], "pools": origins}
                     self._ends.add([Group(group.key, group.prompt, both, meta)], run.step)
         return groups, grades, ends
 

@@ -41,10 +41,11 @@ class SDPO(Recipe):
         teacher: ``ema``; ``trust`` (logits between reference and policy, ``trust`` towards the policy); ``frozen``
             (the reference); ``live`` (the policy itself: unregularised, diverges).
         ema: how far the EMA teacher goes towards the policy in a step.
-        feedback: where no sibling succeeded, use the task's template ``feedback`` with the failed answer.
+        feedback: where no sibling succeeded, use the task's template ``feedback`` with what the task can say of the
+            failure (a failed test), or else with the failed answer.
         mix: share of the GRPO objective; the distillation has the rest.
         imitate: instead of scoring, the teacher samples, and its text is learned by likelihood (baseline).
-        shuffled: hints are those of another prompt (control).
+        shuffled: hints and feedback are those of another prompt (control).
     """
 
     name: ClassVar[str] = "sdpo"

@@ -6,10 +6,10 @@ what is said of its own failed test. The shuffled control is shown the success, 
 The base was made so that it is the content of either that helps: the gate measures both, true and shuffled, on
 development prompts.
 
-Tried on development prompts, one seed. With the task's KL term SDPO stayed at .67 (GRPO .80), because its loss is small
-beside it; without, as published, it was at .78 and .80 after 10 and 20 steps (GRPO .78 and .81), so no arm has one. With
-16 prompts per step both arms went up together; reverse KL gave the same, forward KL less (.70). With 4 prompts, which
-is here, the task's rate gave SDPO .75, .78 and .78 after 10, 20 and 30 steps, and GRPO .70, .70 and .78; half of it
+Tried on development prompts, one seed. With the task's KL term SDPO stayed at .67 (GRPO .80), its loss being small
+beside it; without, as published, it was at .78 and .80 after 10 and 20 steps (GRPO .78 and .81), so no arm has one.
+With 16 prompts per step both arms went up together; reverse KL gave the same, forward KL less (.70). With 4 prompts,
+as here, the task's rate gave SDPO .75, .78 and .78 after 10, 20 and 30 steps, and GRPO .70, .70 and .78; half of it
 gave SDPO .64, .78 and .79, and GRPO .67, .78 and .82. The latter was taken, as both end higher with it.
 """
 

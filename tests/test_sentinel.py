@@ -283,11 +283,13 @@ def test_adapt_changes_the_run_and_is_remembered(tmp_path):
 def test_remedies_fit_their_alarms():
     sentinel = Sentinel("adapt")
     alarm = Alarm(1, "a", "b", 0.0, "c", severe=True)
-    assert sentinel.adapt([alarm], 0.1, 1.0, 8) == {"kl": 0.2}
-    assert sentinel.adapt([replace(alarm, severe=False)], 0.1, 1.0, 8) == {}
-    assert sentinel.adapt([replace(alarm, severe=False, remedy="temperature")], 0.1, 1.0, 8) == {"temperature": 1.2}
-    assert sentinel.adapt([replace(alarm, remedy="group_size")], 0.1, 1.0, 8) == {"group_size": 16}
-    assert Sentinel("warn").adapt([alarm], 0.1, 1.0, 8) == {}
+    now = {"kl": 0.1, "temperature": 1.0, "group_size": 8}
+    assert sentinel.adapt([alarm], now) == {"kl": 0.2}
+    assert sentinel.adapt([alarm], {"temperature": 1.0}) == {}  # a recipe that does not read kl
+    assert sentinel.adapt([replace(alarm, severe=False)], now) == {}
+    assert sentinel.adapt([replace(alarm, severe=False, remedy="temperature")], now) == {"temperature": 1.2}
+    assert sentinel.adapt([replace(alarm, remedy="group_size")], now) == {"group_size": 16}
+    assert Sentinel("warn").adapt([alarm], now) == {}
 
 
 def zoo_records(truths, gap=None):

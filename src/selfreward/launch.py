@@ -86,21 +86,18 @@ def task_of(config: TrainConfig) -> Task:
 def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = None) -> TrainConfig:
     """Fill what the user left open: from the task's recommended settings, then general defaults.
 
-    Recommended settings of an embedded task apply to its own base only.
+    Recommended settings of an embedded task apply to its own base only, and to what the recipe reads.
     """
     from selfreward.learning import default_lr
-    from selfreward.recipes import hyperparameters
+    from selfreward.recipes import hyperparameters, make_recipe
     from selfreward.scoring import micro_tokens
 
     own_base = embedded_name(config.model) is not None
     chosen = {**FALLBACK, **(task.settings if own_base else {})}
-    new: dict[str, Any] = {}
-    options = dict(config.options)
-    for key, value in chosen.items():
-        if hasattr(config, key) and getattr(config, key) is None:
-            new[key] = value
-        elif key in hyperparameters(config.recipe) and key not in options:
-            options[key] = value
+    new = {k: v for k, v in chosen.items() if hasattr(config, k) and getattr(config, k) is None}
+    own = {k: v for k, v in chosen.items() if k not in new and k in hyperparameters(config.recipe)}
+    unread = make_recipe(config.recipe, {**own, **config.options}).unread()
+    options = config.options | {k: v for k, v in own.items() if k not in config.options and k not in unread}
     result = dataclasses.replace(config, **new, options=options)
     if policy is not None:
         if result.lr is None:

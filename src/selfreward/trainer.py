@@ -226,7 +226,8 @@ class Trainer:
         if self.sentinel.ended.get("action") == "rollback":
             self.policy.load_state_dict(self.sentinel.best["weights"])
         recipe = self.recipe
-        if self.sentinel.adapt(alarms, recipe.kl, self.sampling.temperature, recipe.group_size):
+        now = {"kl": recipe.kl, "temperature": self.sampling.temperature, "group_size": recipe.group_size}
+        if self.sentinel.adapt(alarms, {k: v for k, v in now.items() if k not in recipe.unread()}):
             self._adapted()
 
     def _adapted(self) -> None:

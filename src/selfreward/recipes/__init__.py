@@ -93,7 +93,21 @@ def load_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
 
     Raises:
         ConfigError: on an unknown hyperparameter or a value of the wrong type.
+        RecipeError: on one that would change nothing, because the recipe never reads it.
     """
+    recipe = make_recipe(name, options)
+    for key, default in hyperparameters(name).items():
+        reason = recipe.unread().get(key)
+        if reason and key in (options or {}) and getattr(recipe, key) != default:
+            raise RecipeError(
+                f"Recipe {name!r} never reads {key}, so {key}={getattr(recipe, key)} would change nothing: {reason}. "
+                f"Leave {key} out."
+            )
+    return recipe
+
+
+def make_recipe(name: str, options: Mapping[str, Any] | None = None) -> Recipe:
+    """As :func:`load_recipe`, whether or not all options are read."""
     from selfreward.config import coerce_fields
 
     cls = recipe_class(name)

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from selfreward.tasks import Task
 
 
+# The options that belong to the shared learner below: `credit` reads the first, `objective` the others.
+LEARNER = ("advantage", "loss", "normalise", "clip_low", "clip_high", "kl", "entropy_bonus")
+
+
+def all_but(*read: str, because: str) -> dict[str, str]:
+    """The options of the shared learner without those ``read``, each with the reason; for :meth:`Recipe.unread`."""
+    return {name: because for name in LEARNER if name not in read}
+
+
 @dataclass
 class RunContext:
     """What a recipe may know of the run it is in.
@@ -102,6 +111,14 @@ class Recipe:
     def needs(self) -> Labels:
         """The labels that this instance reads; a hyperparameter may ask for more than the class does."""
         return type(self).labels
+
+    def unread(self) -> dict[str, str]:
+        """Inherited options that this instance never reads, each with the reason; who sets one is told so.
+
+        Those of the shared learner mean nothing to a recipe with a credit or an objective of its own, see
+        :func:`all_but`.
+        """
+        return {}
 
     def adapt(self, task: Task) -> Task:
         """The task as this recipe puts it to the model (its own prompt templates, say); by default as it is."""

@@ -99,6 +99,9 @@ class CoVo(Recipe):
             for f, c in zip(found, classes, strict=True)
         ]
 
+    def unread(self) -> dict[str, str]:
+        return {} if self.baseline == "group" else {"advantage": "baseline takes its place"}
+
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms = super().objective(run_limit)
         # REINFORCE++ has its KL in the reward.

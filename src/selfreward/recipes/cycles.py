@@ -17,7 +17,7 @@ from selfreward.errors import RecipeError
 from selfreward.heads import RewardModel
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import RunContext
+from selfreward.recipes.base import RunContext, all_but
 from selfreward.recipes.correctness import CorrectnessRecipe
 from selfreward.step_tree import StateLabels, StepWriter
 from selfreward.tree_search import Node, value_targets
@@ -37,6 +37,9 @@ class CycleRecipe(CorrectnessRecipe):
     cycles: int = 2
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "actor" and "head"
     _seen: StateLabels = field(default_factory=StateLabels, repr=False, init=False)
+
+    def unread(self) -> dict[str, str]:
+        return all_but("normalise", because="it imitates what was kept")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL(normalise=self.normalise, max_tokens=run_limit)]

@@ -26,7 +26,7 @@ from selfreward.experience import row_of
 from selfreward.heads import Critic, RewardModel
 from selfreward.losses import NLL, LossTerm, PolicyGradient
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.signals.rules import gold
 from selfreward.signals.vote import vote
@@ -76,6 +76,14 @@ class DistillRewards(Recipe):
 
     def needs(self) -> Labels:
         return "outcome" if self.reward == "gold" else "none"
+
+    def unread(self) -> dict[str, str]:
+        if self.reward == "none":
+            return all_but(because="it imitates the teacher") | {"group_size": "teacher_samples takes its place"}
+        credit = "kl" if self.reward == "model" else "advantage"
+        return all_but(
+            "normalise", "clip_low", "clip_high", credit, because=f"its objective is fixed by reward={self.reward}"
+        )
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         surrogate = PolicyGradient(clip_low=self.clip_low, clip_high=self.clip_high, normalise=self.normalise)

@@ -16,7 +16,7 @@ from selfreward.games.play import Match, ScriptedPlayer, optimal, table
 from selfreward.games.scripts import script
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import RunContext
+from selfreward.recipes.base import RunContext, all_but
 from selfreward.recipes.spiral import Spiral
 from selfreward.types import Prompt, Row, Trajectory
 
@@ -41,6 +41,10 @@ class ExpertGames(Spiral):
 
     def row(self, trajectory: Trajectory, advantage: float) -> Row:
         return row_of(trajectory, nll=1.0)
+
+    def unread(self) -> dict[str, str]:
+        played = dict.fromkeys(("baseline", "decay", "opponent", "refresh", "illegal"), "nobody plays here")
+        return all_but(because="it imitates the experts") | played
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL()]

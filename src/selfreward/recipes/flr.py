@@ -26,7 +26,7 @@ from selfreward.losses import KL, NLL, LossTerm, Preference
 from selfreward.losses.unpaired import KTO
 from selfreward.pairs import IndexPair, top_bottom
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.types import Experience, Group, Labels, Prompt
 
@@ -100,6 +100,9 @@ class FLR(Recipe):
         own = json.loads(run.templates.get("followups", "{}"))
         bank = chosen_bank(own, self.aspects, self.followups, self.bank == "swapped")
         return FollowupScorer(scorer, bank, run.templates.get("followup", PLAIN_TEMPLATE), self.score)(groups)
+
+    def unread(self) -> dict[str, str]:
+        return all_but("kl", *["normalise"] * bool(self.kl), because="it learns from pairs")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = [Preference(beta=self.beta) if self.learn == "dpo" else KTO(beta=self.beta)]

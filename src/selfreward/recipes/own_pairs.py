@@ -16,7 +16,7 @@ from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import LossTerm, Preference
 from selfreward.pairs import IndexPair, pool_shares, provenance
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.seeds import split_seed
 from selfreward.selfgrading import Grades, own_grades, pair_statistics, shuffled_grades, true_grades
@@ -41,6 +41,9 @@ class OwnPairs(Recipe):
     def adapt(self, task: Task) -> Task:
         self._seed, rest = split_seed(task.train)
         return replace(task, train=rest)
+
+    def unread(self) -> dict[str, str]:
+        return all_but(because="it learns from pairs")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [Preference(beta=self.beta, anchor="reference")]

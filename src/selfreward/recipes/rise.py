@@ -67,6 +67,9 @@ class RISE(Recipe):
     decay: float = 1.0
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)
 
+    def unread(self) -> dict[str, str]:
+        return {} if self.estimator == "group" else {"advantage": "the critic takes its place"}
+
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms = super().objective(run_limit)
         # PPO has its KL in the reward.

@@ -27,7 +27,7 @@ from selfreward.heads import Critic, RewardModel
 from selfreward.losses import NLL, LossTerm, PolicyGradient, Preference
 from selfreward.pairs import IndexPair, random_pairs, vote_pairs
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.signals.span import Margin, confidence_pairs
 from selfreward.types import Experience, Group, Prompt
@@ -71,6 +71,12 @@ class RLSF(Recipe):
     decay: float = 0.95
     _taught: list[tuple[torch.Tensor, torch.Tensor, float]] = field(default_factory=list, repr=False, init=False)
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "model" and "critic"
+
+    def unread(self) -> dict[str, str]:
+        if self.learn == "ppo":
+            return all_but("normalise", "clip_low", "clip_high", "kl", because="its objective is PPO's")
+        samples = {} if self.pairs == "vote" else {"group_size": "k takes its place"}
+        return all_but(because="it learns from its traces") | samples
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         if self.learn == "dpo":

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 from selfreward.experience import row_of
 from selfreward.losses import KL, NLL, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.shaping import progress_bonus
 from selfreward.turns import Turn, play, segment_of, turn_experience
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
@@ -86,6 +86,9 @@ class PairSFT(Recipe):
     labels: ClassVar[Labels] = "outcome"
     mechanism: ClassVar[str] = "corrections imitated"
     base: ClassVar[str] = "embedded:fix"
+
+    def unread(self) -> dict[str, str]:
+        return all_but(because="it imitates corrections")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL()]

@@ -25,7 +25,7 @@ from selfreward.lineage import Lineage, anchored, round_of
 from selfreward.losses import KL, NLL, LossTerm, Preference
 from selfreward.pairs import IndexPair, all_above, random_pairs, vote_pairs
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.signals import rules
 from selfreward.signals.vote import cluster_share_rewards, vote
@@ -76,6 +76,9 @@ class ScPO(Recipe):
 
     def needs(self) -> Labels:
         return "outcome" if self.pairs == "gold" else "none"
+
+    def unread(self) -> dict[str, str]:
+        return all_but("kl", *["normalise"] * bool(self.kl), because="it learns from pairs")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = []

@@ -21,7 +21,7 @@ from selfreward.copies import Follower
 from selfreward.experience import advantage_experience
 from selfreward.losses import NLL, Distillation, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.recontext import distillation_channels, rewritten, success_or_error
 from selfreward.sampling import stream_seed
 from selfreward.signals.rules import gold, somebody_elses
@@ -65,6 +65,12 @@ class SDPO(Recipe):
     imitate: bool = False
     shuffled: bool = False
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)
+
+    def unread(self) -> dict[str, str]:
+        if self.imitate:
+            return all_but(because="it imitates its teacher")
+        read = "kl", "entropy_bonus", *["normalise"] * bool(self.kl)
+        return {} if self.mix else all_but(*read, because="mix=0 leaves the distillation alone")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         if self.imitate:

@@ -14,7 +14,7 @@ from selfreward.beam import beam_search
 from selfreward.experience import row_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.types import Experience, Prompt
 
 
@@ -30,6 +30,9 @@ class SelfTraining(Recipe):
     mechanism: ClassVar[str] = "pseudo-targets"
 
     width: int = 1
+
+    def unread(self) -> dict[str, str]:
+        return all_but("normalise", because="it imitates") | {"group_size": "width takes its place"}
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL(normalise=self.normalise, max_tokens=run_limit)]

@@ -122,6 +122,9 @@ class SeRL(Recipe):
         found = {f"proposals/{k}": float(v) for k, v in counts.items()}
         return [*own, *prompts[len(own) :]], found | {"proposals/used": float(len(own))}
 
+    def unread(self) -> dict[str, str]:
+        return {} if self.baseline == "group" else {"advantage": "baseline takes its place"}
+
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms = super().objective(run_limit)
         # REINFORCE++ has its KL in the reward.

@@ -67,6 +67,9 @@ class Spiral(Recipe):
         self._means = EmaBaseline(self.decay, corrected=False)
         self._opposite = Opponent(self.opponent, self.refresh)
 
+    def unread(self) -> dict[str, str]:
+        return {"advantage": "baseline takes its place"}
+
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         matches = play(self.tables(policy, prompts, run))
         groups: dict[str, Group] = {p.id: Group(f"{p.id}/player", p, []) for p in prompts}

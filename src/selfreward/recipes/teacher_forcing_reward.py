@@ -24,7 +24,7 @@ from selfreward.experience import row_of
 from selfreward.heads import RewardModel
 from selfreward.losses import LossTerm, PolicyGradient, Uniformity
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext
+from selfreward.recipes.base import Recipe, RunContext, all_but
 from selfreward.sampling import stream_seed
 from selfreward.signals.teacher_forcing import importance, induced_advantages
 from selfreward.types import Experience, Group, Labels, Prompt
@@ -68,6 +68,9 @@ class TeacherForcingReward(Recipe):
     regression_updates: int = 300
     corrupt: Literal["none", "permuted"] = "none"
     _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "behaviour" and "regression"
+
+    def unread(self) -> dict[str, str]:
+        return all_but("normalise", because="its credit and its clip are its own")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = [PolicyGradient(variant="reinforce", normalise=self.normalise, max_tokens=run_limit)]

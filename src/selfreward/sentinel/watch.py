@@ -80,18 +80,24 @@ class Sentinel:
                 self.ended["to_step"] = self.best.get("step", 0)
         return fresh
 
-    def adapt(self, alarms: list[Alarm], kl: float, temperature: float, group_size: int) -> dict[str, float]:
-        """What to change after these alarms, by name; nothing unless the action is ``adapt``."""
+    def adapt(self, alarms: list[Alarm], now: Mapping[str, float]) -> dict[str, float]:
+        """What to change after these alarms, by name; nothing unless the action is ``adapt``.
+
+        Args:
+            now: the present ``kl``, ``temperature`` and ``group_size``, as far as the recipe reads them.
+        """
         if self.action != "adapt":
             return {}
         found: dict[str, float] = {}
         for remedy in dict.fromkeys(a.remedy for a in alarms if a.severe or a.remedy != "kl"):
+            if remedy not in now:
+                continue
             if remedy == "kl":
-                found["kl"] = max(2 * kl, KL_AT_LEAST)
+                found["kl"] = max(2 * now["kl"], KL_AT_LEAST)
             elif remedy == "temperature":
-                found["temperature"] = min(1.2 * temperature, max(HOTTEST, temperature))
+                found["temperature"] = min(1.2 * now["temperature"], max(HOTTEST, now["temperature"]))
             else:
-                found["group_size"] = min(2 * group_size, max(LARGEST_GROUP, group_size))
+                found["group_size"] = min(2 * now["group_size"], max(LARGEST_GROUP, now["group_size"]))
         self.changes |= found
         return found
 

@@ -5,60 +5,117 @@ Rules are those of the method card, written down before the run. The base was ta
 everything else and asks whose credit is lowest; below an area under the curve of .7 nothing is trained. All arms see
 pairs of the same prompts, ordered by the base's own judge, and take the same number of updates. Settings are the
 task's; one look at the main arm on development prompts left them as they were.
+
+Two things that the card names and no rule reads were added after the rules had been judged: an arm without the
+sequence's weight (``static``), and ``planted error``, how far each trained model still prefers a planted letter to the
+right one (test questions, teacher-forced).
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from selfreward.compare import Arm
 from selfreward.errors import ConfigError
 from selfreward.proofs.base import Proof, Rule
 from selfreward.proofs.rounds import lead
 
+if TYPE_CHECKING:
+    from selfreward.policy import Policy
+    from selfreward.tasks import Split
+    from selfreward.types import Trajectory
+
 Q = "score"
 STEPS = 30
 
 
-def gate(n: int = 200) -> dict[str, Any]:
-    """Area under the curve of the negative credit for the one planted letter of each string, and mean credits."""
+def planted(split: Split, n: int) -> list[tuple[str, str, str, int]]:
+    """``n`` items ``(question, string, the same string with one letter replaced, where)``.
+
+    The string meets all constraints, the other one all but one: a single letter is to blame, and which is known.
+    """
     import random
 
-    import torch
+    from selfreward.tasks.con import LENGTH, LETTERS, careful, questions, true_score
 
-    from selfreward.models import load_policy
-    from selfreward.signals.contrast import contrast_credits
-    from selfreward.statistics import auroc
-    from selfreward.tasks.con import LENGTH, LETTERS, TEMPLATES, careful, questions, true_score
-    from selfreward.types import Prompt, Segment, Trajectory
-
-    policy = load_policy("embedded:con", device="cpu")
     rng = random.Random("con planted")
-    source = questions("train", rng)
-    found: list[Trajectory] = []
-    places: list[int] = []
+    source = questions(split, rng)
+    found: list[tuple[str, str, str, int]] = []
     while len(found) < n:
         question = next(source)
         letters, at = careful(question, rng).split(), rng.randrange(LENGTH)
+        whole = " ".join(letters)
         letters[at] = rng.choice(LETTERS)
         text = " ".join(letters)
         if true_score(question, text) == 4:
-            tokens = torch.tensor([*policy.tokenizer(text)["input_ids"], *policy.end_tokens])
-            prompt = Prompt(str(len(found)), question)
-            found.append(
-                Trajectory(prompt, [Segment("prompt", tokens[:0]), Segment("solver", tokens, text, trainable=True)])
-            )
-            places.append(at)
-    credits = contrast_credits(policy, found, TEMPLATES["better"], TEMPLATES["worse"])
+            found.append((question, whole, text, at))
+    return found
+
+
+def written(policy: Policy, items: Sequence[tuple[str, str]]) -> list[Trajectory]:
+    """Strings as answers of the policy to their questions, ended."""
+    import torch
+
+    from selfreward.types import Prompt, Segment, Trajectory
+
+    found = []
+    for i, (question, text) in enumerate(items):
+        prompt = Prompt(str(i), question)
+        head = Segment("prompt", torch.tensor(policy.encode(prompt)))
+        tokens = torch.tensor([*policy.tokenizer(text)["input_ids"], *policy.end_tokens])
+        found.append(Trajectory(prompt, [head, Segment("solver", tokens, text, trainable=True)]))
+    return found
+
+
+def gate(n: int = 200) -> dict[str, Any]:
+    """Area under the curve of the negative credit for the one planted letter of each string, and mean credits."""
+    from selfreward.models import load_policy
+    from selfreward.signals.contrast import contrast_credits
+    from selfreward.statistics import auroc
+    from selfreward.tasks.con import LENGTH, TEMPLATES
+
+    policy = load_policy("embedded:con", device="cpu")
+    items = planted("train", n)
+    credits = contrast_credits(
+        policy, written(policy, [(q, text) for q, _, text, _ in items]), TEMPLATES["better"], TEMPLATES["worse"]
+    )
     values = [float(c[k]) for c in credits for k in range(LENGTH)]
-    planted = [k == at for at in places for k in range(LENGTH)]
-    area = auroc([-v for v in values], planted)
+    flags = [k == at for *_, at in items for k in range(LENGTH)]
+    area = auroc([-v for v in values], flags)
     if area < 0.7:
         raise ConfigError(
             f"The base's credits find the planted letter with an area under the curve of {area:.2f}; below .7."
         )
-    mean = {flag: sum(v for v, p in zip(values, planted) if p == flag) / planted.count(flag) for flag in (True, False)}
-    return {"auc": round(area, 3), "credit_planted": round(mean[True], 3), "credit_others": round(mean[False], 3)}
+    mean = {flag: sum(v for v, p in zip(values, flags) if p == flag) / flags.count(flag) for flag in (True, False)}
+    return {
+        "auc": round(area, 3),
+        "credit_planted": round(mean[True], 3),
+        "credit_others": round(mean[False], 3),
+        "planted_error": round(planted_error(policy), 3),
+    }
+
+
+def planted_error(policy: Policy, n: int = 500) -> float:
+    """How likely the policy writes the planted letter where it writes that or the one in whose place it stands.
+
+    Mean over ``n`` items about test questions; .5 is a policy that does not tell the two.
+    """
+    items = planted("test", n)
+    both = written(policy, [(q, text) for q, whole, planted_text, _ in items for text in (whole, planted_text)])
+    starts = [len(t.tokens) - len(t.last) for t in both]
+    read = policy.score([t.tokens for t in both], starts)
+    logps = [float(own["logprob"][items[i // 2][3]]) for i, own in enumerate(read)]
+    return sum(1 / (1 + math.exp(right - wrong)) for right, wrong in zip(logps[::2], logps[1::2])) / n
+
+
+def final(model: Path) -> dict[str, float]:
+    """:func:`planted_error` of a trained model."""
+    from selfreward.models import load_policy
+
+    return {"planted error": planted_error(load_policy(str(model), device="cpu"))}
 
 
 PROOF = Proof(
@@ -74,7 +131,9 @@ PROOF = Proof(
         Arm("dpo", "t-reg", {"token_rewards": "none"}),
         Arm("shuffled", "t-reg", {"token_rewards": "shuffled"}),
         Arm("sft", "t-reg", {"token_rewards": "none", "sft": 0.25}),
+        Arm("static", "t-reg", {"weighting": "static"}),
     ),
+    final=final,
     settings={
         "model": "embedded:con",
         "steps": STEPS,

@@ -11,7 +11,9 @@ first, and train by likelihood from the current policy (online rejection fine-tu
 which are counted (role ``dev``). The process reward model is a function that the task brings (template
 ``process_reward``, written ``module:function``), or else a head that the warm-up teaches from which states of
 the start's own samples a right answer was reached; it stays as it is. Known to break where the reward cannot
-tell right from wrong. The released code appends the reference solution to every pool; here there is none.
+tell right from wrong. The released code appends the reference solution to every pool; here there is none. The
+paper lets the number kept per question grow until a cycle has its 67.5K examples; a step here knows no such
+size, so nothing grows unless ``target`` gives one, and ``keep`` alone bounds it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ The policy is trained on the distinct solutions with the right answer. 3. After 
 taught what the trees say (:func:`selfreward.tree_search.value_targets`), and the new policy searches.
 Known to break where the value model is sure of wrong steps, and where no tree finds an answer: no labels then.
 The self-critic of the paper, which asks whether a solution is finished, is the task's format check here, and its
-"summary" of a search without a finished solution is the policy writing on from the best beginning.
+"summary" of a search without a finished solution is the policy writing on from the best beginning. The
+released code expands at temperature .7 and plays on greedily; here both are sampled at the run's temperature.
 """
 
 from __future__ import annotations

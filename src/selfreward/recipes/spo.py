@@ -7,9 +7,9 @@ winner, the mix of answers that nothing beats, and finds it by self-play of one 
 1. draw G answers;
 2. the reward of each is the mean chance to be preferred to its opponents: the rest of the group, or a queue of the
    last answers to the prompt; both orders are asked and averaged;
-3. one policy-gradient step. Rewards are centred in their group; the paper's settings divide by the batch's spread too,
-   which Adam takes out again.
+3. one policy-gradient step.
 
+Rewards are centred in their group; common PPO practice, to divide them by the spread of the batch as well, is left out.
 Needs a preference between two answers: the policy's own judgement of a pair, or a function of the user's (then it
 needs preference labels). Known to break: the reward is relative, so its mean is one half however good the answers are,
 and the last policy may go in circles where the average of all policies is the solution. A reward model cannot represent

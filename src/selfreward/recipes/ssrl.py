@@ -30,7 +30,8 @@ class SSRL(Recipe):
     """Stepped reward of outcome and form; the model's own information is masked.
 
     Attributes:
-        weight: what the form is worth; the paper's lambda.
+        weight: what the form is worth, the paper's lambda: .1 as in the public implementation. A second-hand account
+            of the paper has .2, which could not be checked.
         mask: whether information tokens are kept out of every loss.
     """
 

@@ -52,3 +52,27 @@ def test_all_arms_see_the_same_pairs_and_differ_in_their_credit(tmp_path):
         assert record["mechanism"] > 0 and record["grad_norm"] > 0
         seen[name] = (record["pairs/gap"], record["loss"])
     assert len({gap for gap, _ in seen.values()}) == 1 and len({loss for _, loss in seen.values()}) == 5
+
+
+def test_planted_letters_and_how_far_they_are_preferred():
+    from selfreward.proofs.t_reg import planted, planted_error
+    from selfreward.tasks.con import true_score
+
+    items = planted("test", 20)
+    for question, whole, text, at in items:
+        assert (true_score(question, whole), true_score(question, text)) == (5, 4)
+        assert [k for k, (a, b) in enumerate(zip(whole.split(), text.split(), strict=True)) if a != b] == [at]
+    base = load_policy("embedded:con", device="cpu")
+
+    class Even:
+        """Gives the planted letter a third of what the right one gets, and all others alike."""
+
+        tokenizer, end_tokens, encode = base.tokenizer, base.end_tokens, staticmethod(base.encode)
+
+        def score(self, tokens, starts):
+            wanted = [letters for _, *both, _ in planted("test", len(tokens) // 2) for letters in both]
+            assert [base.decode(t[s:-1].tolist()) for t, s in zip(tokens, starts, strict=True)] == wanted
+            return [{"logprob": torch.full((7,), -1.0 - (i % 2) * 1.0986)} for i in range(len(tokens))]
+
+    assert planted_error(Even(), 20) == pytest.approx(0.25, abs=1e-4)
+    assert 0.05 < planted_error(base, 100) < 0.3

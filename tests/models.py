@@ -64,6 +64,20 @@ def make_model(kind: str = "llama", seed: int = 0):
     return model
 
 
+def odd_model(name: str, **shape):
+    """A random model of any architecture that transformers can configure, with weights that leave no doubt."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    tok = tokenizer()
+    ends = {"bos_token_id": tok.bos_token_id, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=len(tok), **ends, **shape))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8.0) if parameter.ndim > 1 else None
+    return model.eval()
+
+
 def make_policy(kind: str = "llama", seed: int = 0, **options) -> Policy:
     return Policy(make_model(kind, seed), tokenizer(), **options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,6 +79,21 @@ def test_draws_repeat_by_seed_and_differ_between_calls():
     before = policy._seed, policy._calls
     policy.sample(PROMPTS, 2, PARAMS, seed=99)
     assert (policy._seed, policy._calls) == before
+
+
+def test_a_prompt_that_stands_in_a_call_again_has_draws_and_a_key_of_its_own():
+    policy = make_policy()
+    a, b = PROMPTS[:2]
+    policy.seed(7)
+    twice = policy.sample([a, b, a, replace(a, id="c")], 4, PARAMS, view="twin")
+    assert [g.key for g in twice] == ["a/twin/solver", "b/twin/solver", "a/twin/solver#2", "c/twin/solver"]
+    assert twice[0].completions != twice[2].completions
+    policy.seed(7)
+    once = policy.sample([a, b], 4, PARAMS)
+    assert [g.completions for g in once] == [g.completions for g in twice[:2]]
+    # Another question under the same name is no repeat: its draws stay what they were.
+    policy.seed(7)
+    assert policy.sample([b, replace(a, id="b")], 1, PARAMS)[1].key == "b/solver"
 
 
 def test_draw_inverts_the_cumulative_distribution():

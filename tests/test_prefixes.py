@@ -17,6 +17,7 @@ from transformers import (
 
 from selfreward import prefixes
 from selfreward.scoring import forward_tokens, right_pad, score_tokens, sharing
+from tests.models import odd_model
 
 SMALL = {
     "vocab_size": 40,
@@ -120,6 +121,33 @@ def test_models_that_cannot_are_left_alone():
     blind = model()
     blind.config._attn_implementation = "flash_attention_2"
     assert not prefixes.takes_trees(blind)
+
+
+@pytest.mark.parametrize("windows", ["global", "local"])
+def test_masks_of_an_attention_s_own_are_left_alone(windows):
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 24, "window_size": 8}
+    neo = odd_model("gpt_neo", **shape, attention_types=[[["global", windows], 1]])
+    head = torch.arange(5, 17)
+    sequences = [torch.cat([head, torch.tensor([k, 9 - k, 7, k])]) for k in range(8)]
+    assert not prefixes.takes_trees(neo)
+    for sequence, found in zip(sequences, score_tokens(neo, sequences, [12] * 8), strict=True):
+        with torch.no_grad():
+            own = neo(input_ids=sequence[None], use_cache=False).logits[0].log_softmax(-1)
+        torch.testing.assert_close(found["logprob"], own[11:-1].gather(-1, sequence[12:, None])[:, 0])
+
+
+def test_hidden_states_keep_to_the_memory_of_a_batch():
+    policy = model()
+    sequences = [torch.cat([torch.arange(30), torch.tensor([k, 39 - k])]) for k in range(16)]
+    read = []
+    policy.base_model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    scored = score_tokens(policy, sequences, [30] * 16, max_tokens=64, hidden_at=[-1] * 16)
+    assert max(read) <= 64
+    with torch.no_grad():
+        whole = policy.base_model(input_ids=sequences[3][None]).last_hidden_state[0, -1]
+    torch.testing.assert_close(scored[3]["hidden"], whole, atol=1e-5, rtol=1e-5)
 
 
 def test_small_trees_share_a_row():

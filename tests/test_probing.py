@@ -7,7 +7,7 @@ import torch
 
 from selfreward.errors import RecipeError
 from selfreward.probing import can_share, neighbours, plan
-from tests.models import ARCHITECTURES, make_policy
+from tests.models import ARCHITECTURES, make_policy, odd_model
 
 CONTEXTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 9, 8, 7, 6, 5, 4], [5, 6, 7, 11, 12], [5, 9], [5, 6, 7]]
 TARGETS = [[[8]], [[5, 6], [5, 7], [30, 31, 32, 33]], [], [[4, 4, 4], [7]], [[8, 9], [8]]]
@@ -33,6 +33,18 @@ def test_equal_to_scoring_the_concatenations(kind):
     for ours, theirs in zip([s for own in found for s in own], plain, strict=True):
         torch.testing.assert_close(ours["logprob"], theirs["logprob"], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(ours["entropy"], theirs["entropy"], atol=1e-5, rtol=1e-5)
+
+
+def test_distances_that_are_counted_in_the_cache_are_noticed():
+    from selfreward.probing import score_targets
+    from selfreward.scoring import score_tokens
+
+    mpt = odd_model("mpt", d_model=32, n_layers=2, n_heads=4, max_seq_len=64, expansion_ratio=2)
+    found, _ = score_targets(mpt, CONTEXTS[:3], [[[5, 6, 7]]] * 3)
+    whole = score_tokens(mpt, [torch.tensor([*c, 5, 6, 7]) for c in CONTEXTS[:3]], [len(c) for c in CONTEXTS[:3]])
+    for (ours,), theirs in zip(found, whole, strict=True):
+        torch.testing.assert_close(ours["logprob"], theirs["logprob"], atol=1e-5, rtol=1e-5)
+    assert not can_share(mpt)
 
 
 def test_small_batches_give_the_same_numbers():

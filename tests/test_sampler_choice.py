@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfreward.errors import ModelError
 from selfreward.generating import HFSampler
 from selfreward.policy import Policy
 from selfreward.sampling import SamplingParams, TorchSampler, alike, default_sampler
 from selfreward.types import Prompt
-from tests.models import make_model, make_policy, tokenizer
+from tests.models import make_model, make_policy, odd_model, tokenizer
 
+MPT = {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64, "expansion_ratio": 2}
 GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
-
-
-def odd_model(name: str, **shape):
-    torch.manual_seed(0)
-    tok = tokenizer()
-    ends = {"bos_token_id": tok.bos_token_id, "eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, vocab_size=len(tok), **ends, **shape))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8.0) if parameter.ndim > 1 else None
-    return model.eval()
 
 
 @pytest.mark.parametrize(
@@ -32,7 +21,7 @@ def odd_model(name: str, **shape):
     [
         ("rwkv", {"hidden_size": 32, "num_hidden_layers": 2, "context_length": 64}, HFSampler),  # ignores the cache
         ("openai-gpt", GPT, HFSampler),  # has none
-        ("mpt", {"d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 64, "expansion_ratio": 2}, TorchSampler),
+        ("mpt", MPT, TorchSampler),
     ],
 )
 def test_what_is_drawn_has_the_probabilities_of_the_model(name, shape, sampler):

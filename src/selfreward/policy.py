@@ -21,7 +21,7 @@ from selfreward import sharding
 from selfreward.checkpoint import whole_folder
 from selfreward.distributed import is_main, size, spread, whole
 from selfreward.errors import DataError, ModelError, RecipeError
-from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, stream_seed
+from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, occurrences, stream_seed
 from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
 from selfreward.types import Group, Message, Prompt, Segment, Trajectory
 
@@ -170,6 +170,8 @@ class Policy:
     ) -> list[Group]:
         """``n`` completions of every prompt, as one group per prompt.
 
+        A prompt that stands in the call again has draws, and a group key, of its own.
+
         Args:
             n: completions of every prompt, or one number (0 or more) per prompt.
             role: who speaks; it names the segments, the cost account and, with ``view``, the group key.
@@ -180,14 +182,17 @@ class Policy:
         kept = self._seed, self._calls
         if seed is not None:
             self.seed(seed)
-        completions = self.sample_ids(encoded, n, params, keys=[p.id for p in prompts], role=role)
+        again = occurrences([(p.id, *ids) for p, ids in zip(prompts, encoded, strict=True)])
+        names = [f"{p.id}/{k}" if k else p.id for p, k in zip(prompts, again, strict=True)]
+        completions = self.sample_ids(encoded, n, params, keys=names, role=role)
         if seed is not None:
             self._seed, self._calls = kept
         groups = []
-        for prompt, ids, drawn in zip(prompts, encoded, completions, strict=True):
+        for prompt, ids, drawn, before in zip(prompts, encoded, completions, again, strict=True):
             head = Segment("prompt", torch.tensor(ids, dtype=torch.long))
             trajectories = [Trajectory(prompt, [head, self._segment(role, c)]) for c in drawn]
-            groups.append(Group("/".join(x for x in (prompt.id, view, role) if x), prompt, trajectories))
+            key = "/".join(x for x in (prompt.id, view, role) if x)
+            groups.append(Group(f"{key}#{before + 1}" if before else key, prompt, trajectories))
         return groups
 
     def sample_ids(

@@ -188,10 +188,18 @@ def takes_trees(model: PreTrainedModel) -> bool:
 def full_attention(model: PreTrainedModel) -> bool:
     """Whether every layer attends to all that precedes, and the head stands apart from the layers."""
     config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None) or ["full_attention"]
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     causal = model.base_model is not model
-    return causal and set(kinds) == {"full_attention"} and not windowed
+    return causal and set(kinds) <= {"full_attention", "global"} and not windowed and not _masks_by_place(model)
+
+
+def _masks_by_place(model: PreTrainedModel) -> bool:
+    """Whether an attention has a causal mask of its own, ``bias [1, 1, L, L]``, by places in the row (GPT-Neo, GPT-1).
+
+    It knows nothing of depths: it cuts windows where no sequence has them, and ends at ``L`` nodes.
+    """
+    return any(name.endswith("bias") and mask.ndim == 4 for name, mask in model.named_buffers())
 
 
 def _reproduces(model: PreTrainedModel) -> bool:

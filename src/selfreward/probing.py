@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from selfreward.errors import RecipeError
+from selfreward.prefixes import full_attention
+from selfreward.sampling import CANNOT, alike
 from selfreward.scoring import (
     CHUNK_ELEMENTS,
     MICRO_TOKENS,
@@ -107,16 +109,46 @@ def neighbours(contexts: Sequence[Ids], parts: int) -> list[list[int]]:
 def can_share(model: PreTrainedModel) -> bool:
     """Whether the model's cache keeps every token of the context, so that branches can be cut from it.
 
-    Sliding windows forget, and recurrent states cannot be rewound.
+    Sliding windows forget, recurrent states cannot be rewound, and distances that are counted in the cache (MPT) see
+    the gap between a short context and its branch. Asked of the model itself, once.
     """
+    causal = causal_model(model)
+    known = getattr(causal, "_selfreward_branches", None)
+    if known is None:
+        known = head_of(model) is not None and full_attention(causal) and _keeps_all(causal) and _reproduces(causal)
+        object.__setattr__(causal, "_selfreward_branches", known)
+    return bool(known)
+
+
+def _keeps_all(causal: PreTrainedModel) -> bool:
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
     try:
-        layers = DynamicCache(config=causal_model(model).config).layers
-    except (AttributeError, KeyError, TypeError, ValueError):
+        layers = DynamicCache(config=causal.config).layers
+    except CANNOT:
         return False
-    return all(type(layer) is DynamicLayer for layer in layers) and head_of(model) is not None
+    return all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _reproduces(causal: PreTrainedModel) -> bool:
+    """A branch off the start of a trunk and one off its end: the states are those of whole sequences."""
+    vocabulary = causal.config.get_text_config().vocab_size
+    trunk, target = ([k % vocabulary for k in ids] for ids in ((22, 29, 36, 43, 50), (5, 9, 3, 7)))
+    contexts = [trunk[:2], trunk]
+    drawn = plan(contexts, [[target], [target]])
+    with torch.no_grad():
+        try:
+            found = _states(causal, drawn, MICRO_TOKENS)[len(drawn.trunks) :]
+            whole = [
+                causal.base_model(
+                    input_ids=torch.tensor([[*c, *target[:-1]]], device=causal.device), use_cache=False
+                ).last_hidden_state[0, -3:]
+                for c in contexts
+            ]
+        except CANNOT:
+            return False
+    return alike(torch.stack(found), torch.stack(whole))
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ save: resuming a run needs only the step number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -94,6 +95,16 @@ def stream_seed(seed: int, *key: object) -> int:
     """A 63-bit seed that depends on every part of the key and on nothing else."""
     digest = hashlib.blake2b("\x1f".join([str(seed), *map(str, key)]).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def occurrences(items: Sequence[Hashable]) -> list[int]:
+    """How often each item stood earlier in the list: of ``a b a a``, ``0 0 1 2``. Repeats need draws of their own."""
+    seen: Counter[Hashable] = Counter()
+    result = []
+    for item in items:
+        result.append(seen[item])
+        seen[item] += 1
+    return result
 
 
 def uniforms(seed: int, key: str, n: int, length: int) -> Tensor:
@@ -339,7 +350,7 @@ def steps_agree(model: PreTrainedModel) -> bool:
 
 
 def alike(mine_R_T_V: Tensor, theirs_R_T_V: Tensor) -> bool:
-    """Whether the logits of some rows and steps are the same but for rounding.
+    """Whether the logits (or states) of some rows and steps are the same but for rounding.
 
     In half precision a mixture of experts may choose otherwise at a step; there the middle step of each row counts.
     Numbers that are not finite are left for whoever samples to report.

@@ -272,7 +272,9 @@ def score_tokens(
         ``hidden`` ``[D]`` when asked for.
     """
     result: list[dict[str, Tensor]] = [{} for _ in sequences]
-    shared = sharing(model, sequences, max_tokens)
+    # Hidden states are read sequence by sequence, so these count as such.
+    alone = [([i], len(s)) for i, s in enumerate(sequences)]
+    shared = sharing(model, sequences, max_tokens) if hidden_at is None else alone
     for some in micro_batches([n for _, n in shared], max_tokens):
         batch = [i for at in some for i in shared[at][0]]
         tokens = right_pad([sequences[i] for i in batch])

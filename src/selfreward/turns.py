@@ -19,7 +19,7 @@ from selfreward.credit import group_normalised
 from selfreward.errors import RecipeError
 from selfreward.experience import row_of
 from selfreward.policy import Policy
-from selfreward.sampling import SamplingParams
+from selfreward.sampling import SamplingParams, occurrences
 from selfreward.types import Experience, Group, Prompt, Segment, Trajectory
 
 _HERE = "\u2063turn\u2063"  # marks the place of an earlier answer in a rendered chat
@@ -114,13 +114,9 @@ def take(
     if turn.say is not None:
         drawn = [[told(policy, turn.role, turn.say(trajectories[i]))] * n for i in going]
     else:
-        seen: Counter[str] = Counter()
-        keys = []
-        for i in going:
-            # The draw depends on which sibling it is, not on where it stands in the batch.
-            name = trajectories[i].prompt.id
-            keys.append(f"{name}/{seen[name]}" if seen[name] else name)
-            seen[name] += 1
+        # The draw depends on which sibling it is, not on where it stands in the batch.
+        names = [trajectories[i].prompt.id for i in going]
+        keys = [f"{name}/{k}" if k else name for name, k in zip(names, occurrences(names), strict=True)]
         completions = policy.sample_ids(contexts, n, params, keys=keys, role=turn.role)
         drawn = [
             [
@@ -176,14 +172,13 @@ def play(
     for turn in turns[1:]:
         flat = iter(take(policy, [t for family in families for t in family], turn, params))
         families = [[next(flat)[0] for _ in family] for family in families]
-    groups, seen = [], Counter[str]()
-    for first, family in zip(begun, families, strict=True):
-        key = "/".join(x for x in (first.prompt.id, view, turns[0].role) if x)
-        seen[key] += 1
+    groups = []
+    keys = ["/".join(x for x in (first.prompt.id, view, turns[0].role) if x) for first in begun]
+    for first, family, key, before in zip(begun, families, keys, occurrences(keys), strict=True):
         for trajectory in family:
             scored = [s.reward for s in trajectory.segments if s.reward is not None]
             trajectory.reward = scored[-1] if scored else trajectory.reward
-        groups.append(Group(f"{key}#{seen[key]}" if seen[key] > 1 else key, first.prompt, family))
+        groups.append(Group(f"{key}#{before + 1}" if before else key, first.prompt, family))
     return groups
 
 

@@ -16,6 +16,7 @@ from selfreward.signals.rules import graded
 from selfreward.tasks import base_path, dsl, dsl_base, first_distinct
 from selfreward.tasks.dsl import SPACE, Problem, first_failure, parse, passed, run
 from selfreward.types import Group, Prompt, Segment, Trajectory
+from tests.recipes import run_recipe
 
 PROBLEM = Problem(("^a", "-c", "+d", "<"), ("cabd", "aecb"), ("abce", "edcb", "bcea", "eabc", "dcba", "cead"))
 
@@ -144,3 +145,8 @@ def test_the_shipped_base_is_what_its_card_says():
     found = dsl_base.measure(load_policy("embedded:dsl", device="cpu"), dsl_base.dev(50), samples=6)
     for name in ("pass@1", "again", "with feedback", "shuffled feedback"):
         assert found[name] == pytest.approx(said[name], abs=0.15), name
+
+
+def test_self_distillation_learns_from_failed_tests(tmp_path):
+    summary, records = run_recipe("sdpo", tmp_path, model="embedded:dsl")
+    assert summary["mechanism"]["count"] > 0 and all(r["grad_norm"] > 0 for r in records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -12,6 +14,8 @@ from selfreward.launch import build, resume
 from selfreward.learning import make_optimizer
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
 from selfreward.models import load_policy
+from selfreward.proofs.base import Results
+from selfreward.proofs.sdpo import first_reach
 from selfreward.recipes import load_recipe
 from selfreward.recipes.base import RunContext
 from selfreward.sampling import SamplingParams
@@ -168,6 +172,15 @@ def test_the_teacher_of_a_half_precision_policy_follows_as_far():
         return went[0] / went[1]
 
     assert share(half=True) == pytest.approx(share(half=False), rel=0.1)
+
+
+def test_a_level_that_is_never_reached_counts_one_look_past_the_end(tmp_path):
+    looks = {5: 0.5, 10: 0.75}
+    records = [{"step": s} | ({"eval/pass@1": looks[s]} if s in looks else {}) for s in range(1, 11)]
+    (tmp_path / "sdpo" / "seed-0").mkdir(parents=True)
+    (tmp_path / "sdpo" / "seed-0" / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found = [first_reach(Results({}, tmp_path), "sdpo", 0, level) for level in (0.5, 0.6, 0.8)]
+    assert found == [5, 10, 15]
 
 
 def test_a_hint_helps_the_base(policy):

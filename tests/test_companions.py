@@ -6,10 +6,14 @@ import pytest
 import torch
 
 from selfreward.companions import Companions
-from selfreward.copies import weights_of
+from selfreward.copies import Parked, start_of, weights_of
 from selfreward.errors import ModelError, RecipeError
 from selfreward.heads import Critic, RewardModel
 from selfreward.models import load_policy
+from selfreward.policy import Policy
+from selfreward.sampling import SamplingParams
+from selfreward.types import Prompt
+from tests.models import make_policy
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +56,22 @@ def test_another_models_copy_is_refused(policy):
     beside.load_state_dict({"copy": {"nowhere.weight": torch.zeros(2)}})
     with pytest.raises(ModelError, match=r"nowhere\.weight"):
         beside.get("copy", policy.snapshot)
+
+
+def test_a_parked_copy_is_the_start_whenever_it_is_first_used():
+    """The same draws and scores as a copy made at once, though nothing is on the device before."""
+    policy = make_policy()
+    policy.seed(3)
+    at_once, parked = policy.snapshot(), Parked(policy)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p.mul_(1.5)
+    policy.seed(4)
+    assert "_model" not in vars(parked)
+    sequence = [torch.tensor(policy.encode_text("1+1=2"))]
+    first, second = (copy.score(sequence, [1])[0]["logprob"] for copy in (at_once, parked))
+    assert torch.equal(first, second) and not torch.equal(first, policy.score(sequence, [1])[0]["logprob"])
+    drawn = [copy.sample([Prompt("p", "1+1=")], 4, SamplingParams(6))[0].completions for copy in (at_once, parked)]
+    assert drawn[0] == drawn[1] and parked.counts is policy.counts
+    assert parked.model is parked.model and not any(p.requires_grad for p in parked.model.parameters())
+    assert type(start_of(policy)) is Policy  # in main memory there is nothing to be saved

@@ -78,6 +78,19 @@ def test_every_update_of_an_optimiser_is_noticed(fused):
     assert fingerprint(policy.model) != before
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_exchanged_rows_and_columns_are_noticed(dtype):
+    model = make_policy().model.to(dtype)
+    weight, before = model.get_input_embeddings().weight, fingerprint(model)
+    for order in ((lambda w: w.flip(0)), (lambda w: w.flip(1))):
+        kept = weight.detach().clone()
+        with torch.no_grad():
+            weight.copy_(order(kept))
+            assert fingerprint(model) != before
+            weight.copy_(kept)
+        assert fingerprint(model) == before
+
+
 def test_the_trial_leaves_every_weight_as_it_was(start):
     policy = start(FakeEngine())
     before = {k: v.clone() for k, v in policy.state_dict().items()}
@@ -139,6 +152,18 @@ def test_warn_goes_on_with_the_trainers_log_probabilities(start, capsys):
     own = policy.score([t.tokens for t in group], [len(t.segments[0].tokens) for t in group])
     for t, o in zip(group, own, strict=True):
         torch.testing.assert_close(t.last.logprobs, o["logprob"], atol=1e-5, rtol=1e-5)
+
+
+def test_a_process_that_alone_sampled_from_a_stale_server_says_so(start, capsys, monkeypatch):
+    monkeypatch.setattr("selfreward.distributed.is_main", lambda: False)
+    policy = start(FakeEngine(forgets="lm_head"), on_stale="warn")
+    policy.sample(PROMPTS[:1], 1, PARAMS, seed=0)
+    sampler = policy.sampler
+    assert capsys.readouterr().err == "" and sampler._stale  # what every process compared, the first one tells of
+    sampler._stale = False
+    rows = [([5, 6], [7, 8], [-0.1, -0.1])]
+    sampler._completions(make_policy().model, rows, PARAMS, end_tokens=[1])
+    assert capsys.readouterr().err.count("warning: The server") == 1
 
 
 def test_errors_are_tried_again_and_half_answers_are_not_taken(start):
@@ -229,6 +254,14 @@ def test_any_server_can_write_and_the_trainer_scores_it(start):
     assert "entropy" in t.last.stats
     if t.last.finished:
         assert int(t.last.tokens[-1]) == tokenizer().eos_token_id
+
+
+def test_any_server_is_told_the_truncation(start):
+    engine = FakeEngine(plain=True)
+    policy = start(engine, spec="fixed")
+    policy.sample(PROMPTS[:1], 2, SamplingParams(8, top_k=1), seed=0)
+    policy.sample(PROMPTS[:1], 2, PARAMS, seed=0)
+    assert [body.get("top_k") for body in engine.asked] == [1, None]
 
 
 def test_a_run_learns_through_the_server(start, tmp_path):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from selfreward import sharding
 from selfreward.errors import ModelError
 from selfreward.policy import Policy
 from selfreward.precision import HALF
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def weights_of(frozen: Policy) -> dict[str, Tensor]:
@@ -35,6 +40,32 @@ def load_weights(frozen: Policy, weights: Mapping[str, Tensor]) -> None:
         ModelError: if they are the weights of another model.
     """
     _fill(_tensors(frozen), weights)
+
+
+def start_of(policy: Policy) -> Policy:
+    """A frozen copy of the policy as it is now; on an accelerator it takes memory there only once it is used."""
+    costs = policy.device.type != "cpu" and not policy.is_lora and not sharding.is_sharded(policy.model)
+    return Parked(policy) if costs else policy.snapshot()
+
+
+class Parked(Policy):
+    """A frozen copy whose weights wait in main memory until its model is asked for."""
+
+    def __init__(self, policy: Policy) -> None:
+        vars(self).update({name: value for name, value in vars(policy).items() if name != "model"})
+        self.sampler = getattr(policy.sampler, "local", policy.sampler)
+        self._origin, self._waiting = policy, weights_of(policy)
+
+    @property
+    def model(self) -> PreTrainedModel:  # type: ignore[override]
+        if "_model" not in vars(self):
+            self.model = frozen_copy(self._origin, self._waiting).model
+            self._waiting = {}
+        return self._model
+
+    @model.setter
+    def model(self, model: PreTrainedModel) -> None:
+        self._model = model
 
 
 class Follower:

@@ -187,13 +187,17 @@ class EngineSampler:
         theirs = distributed.once(lambda: self._ask_all([self._probe_body(p) for p in self._probe], prompt_logprobs))
         gaps = torch.cat([(a["logprob"] - torch.tensor(b)).abs() for a, b in zip(own, theirs, strict=True)])
         self.numbers["engine/probe_gap"] = float(gaps.mean())
-        self._judge(gaps, f"{len(gaps)} probe tokens", when)
+        self._judge(gaps, f"{len(gaps)} probe tokens", when, speaks=distributed.is_main())
 
     def _probe_body(self, tokens: Tensor) -> dict[str, Any]:
         return {"prompt": tokens.tolist(), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
 
-    def _judge(self, gaps: Tensor, of: str, when: str) -> None:
-        """Say that the server is stale, or that it no longer is."""
+    def _judge(self, gaps: Tensor, of: str, when: str, speaks: bool) -> None:
+        """Say that the server is stale, or that it no longer is.
+
+        Args:
+            speaks: whether a warning is this process's to give: each alone has seen what it sampled.
+        """
         mean = float(gaps.mean())
         stale = not mean <= self.tolerance  # NaN is stale, too
         self.numbers["engine/stale"] = float(stale)
@@ -207,7 +211,7 @@ class EngineSampler:
         )
         if self.on_stale == "stop":
             raise TrainingError(said)
-        if not self._stale and distributed.is_main():
+        if not self._stale and speaks:
             print(f"warning: {said} Going on, because engine_stale=warn.", file=sys.stderr)
         self._stale = True
 
@@ -281,7 +285,7 @@ class EngineSampler:
             self.numbers["engine/gap"] = float(gaps.mean())
             if float(gaps.mean()) > self.tolerance and temperature != 1:
                 self._blame_mode(model, sequences, starts, theirs)
-            self._judge(gaps, f"{len(gaps)} sampled tokens", "while sampling")
+            self._judge(gaps, f"{len(gaps)} sampled tokens", "while sampling", speaks=True)
         result = []
         for i, (_, tokens, _) in enumerate(rows):
             mine = own[i] if i < len(own) else {}
@@ -352,6 +356,8 @@ class EngineSampler:
             "temperature": params.temperature,
             "top_p": params.top_p,
         }
+        if params.top_k:  # not every server knows it; one that does not says so
+            body["top_k"] = params.top_k
 
         def read(answer: Any) -> list[tuple[list[int], list[float] | None]]:
             found: list[tuple[list[int], list[float] | None]] = []
@@ -406,13 +412,18 @@ def probe_of(prompts: Sequence[Sequence[int]]) -> list[Tensor]:
 
 
 def fingerprint(model: torch.nn.Module) -> tuple[int, ...]:
-    """Differs whenever a weight differs: the bits of every weight, added up as integers.
+    """Tells weights apart: the bits of every weight as integers, their sums over rows and over columns by position.
 
-    Versions of tensors do not serve: fused optimisers change weights without counting them up.
+    Beside a changed weight it sees exchanged rows and columns; what it cannot see is a change that leaves every one of
+    these sums as it was. Versions of tensors do not serve: fused optimisers change weights without counting them up.
     """
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     sums = []
     with torch.no_grad():
         for weight in map(distributed.local, model.parameters()):
-            sums.append(weight.view(integers[weight.element_size()]).sum(dtype=torch.int64))
+            bits = weight.view(integers[weight.element_size()])
+            table = bits.flatten(0, -2) if bits.ndim > 1 else bits.reshape(1, -1)
+            for axis in (0, 1):
+                line = table.sum(axis, dtype=torch.int64)
+                sums.append((line * torch.arange(1, len(line) + 1, device=line.device)).sum())
     return tuple(torch.stack(sums).tolist())

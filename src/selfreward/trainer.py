@@ -24,6 +24,7 @@ import torch
 
 from selfreward import checkpoint, distributed, sharding
 from selfreward.config import TrainConfig, write_config
+from selfreward.copies import start_of
 from selfreward.data import PromptStream
 from selfreward.errors import CheckpointError, RecipeError
 from selfreward.evaluation import evaluate
@@ -74,7 +75,7 @@ class Trainer:
             top_k=config.top_k,
         )
         self.objective = recipe.objective(config.max_new_tokens)
-        self.reference = policy.snapshot()
+        self.reference = start_of(policy)
         self.stream = PromptStream(task.train, config.seed)
         updates = config.epochs * config.minibatches * self.steps
         self.learner = Learner(

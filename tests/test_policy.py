@@ -96,6 +96,40 @@ def test_a_prompt_that_stands_in_a_call_again_has_draws_and_a_key_of_its_own():
     assert policy.sample([b, replace(a, id="b")], 1, PARAMS)[1].key == "b/solver"
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_what_does_not_fit_into_the_model_is_said(kind):
+    policy = make_policy(kind)
+    assert policy.context == 128
+    long = [5] * 120
+    assert len(policy.sample_ids([long], 1, SamplingParams(8))[0]) == 1
+    for verb in (
+        lambda: policy.sample_ids([[5], long], 1, SamplingParams(9), keys=["a", "b"]),
+        lambda: policy.sample([Prompt("b", text="1" * 120)], 1, SamplingParams(9)),
+    ):
+        with pytest.raises(DataError, match=r"prompt b has 120 tokens and 9 to be written, the model reads 128"):
+            verb()
+    assert policy.sample_ids([long], 0, SamplingParams(9)) == [[]]
+    with pytest.raises(DataError, match="sequence 1 has 129 tokens, the model reads 128"):
+        policy.score([torch.tensor([5, 6]), torch.tensor([5] * 129)], [1, 1])
+    with pytest.raises(DataError, match="context 0 with its longest target has 131 tokens"):
+        policy.score_targets([long], [[[5], [5] * 11]])
+    with pytest.raises(DataError, match="context 1 has 130 tokens"):
+        policy.choose(["1+1=", "1" * 130], ["2", "3"])
+
+
+def test_nothing_is_not_read_as_padding():
+    policy = make_policy()
+    for verb in (
+        lambda: policy.sample_ids([[], [5, 6, 7]], 1, PARAMS),
+        lambda: policy.sample([Prompt("0", text="")], 1, PARAMS),
+        lambda: policy.score([torch.tensor([], dtype=torch.long)], [0]),
+        lambda: policy.choose(["", "1+1="], ["1", "2"]),
+        lambda: policy.choose(["1+1=", ""], ["11", "23"]),
+    ):
+        with pytest.raises(DataError, match=r"nothing to read in (prompt|sequence|context) [01]: it has no tokens"):
+            verb()
+
+
 def test_draw_inverts_the_cumulative_distribution():
     logits = torch.tensor([[0.2, 0.0, 0.5, 0.3]]).log().repeat(4, 1)
     u = torch.tensor([0.0, 0.19, 0.21, 0.999999])

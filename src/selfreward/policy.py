@@ -22,7 +22,7 @@ from selfreward.checkpoint import whole_folder
 from selfreward.distributed import is_main, size, spread, whole
 from selfreward.errors import DataError, ModelError, RecipeError
 from selfreward.sampling import Completion, Sampler, SamplingParams, default_sampler, occurrences, stream_seed
-from selfreward.scoring import causal_model, next_token_logprobs, score_tokens
+from selfreward.scoring import causal_model, must_fit, next_token_logprobs, score_tokens
 from selfreward.types import Group, Message, Prompt, Segment, Trajectory
 
 if TYPE_CHECKING:
@@ -204,12 +204,18 @@ class Policy:
         keys: Sequence[str] | None = None,
         role: str = "solver",
     ) -> list[list[Completion]]:
-        """The same on token ids, for multi-turn and spliced contexts."""
+        """The same on token ids, for multi-turn and spliced contexts.
+
+        Raises:
+            DataError: for a prompt without tokens, or one that does not fit into the model with what it is to write.
+        """
         if not prompts:
             return []
         counts = [n] * len(prompts) if isinstance(n, int) else [int(k) for k in n]
         if len(counts) != len(prompts) or min(counts) < 0:
             raise RecipeError(f"{len(prompts)} prompts were given {counts} completions; one number >= 0 per prompt.")
+        asked = [(f"prompt {keys[i] if keys else i}", len(p)) for i, p in enumerate(prompts) if counts[i]]
+        must_fit(self.context, asked, params.max_new_tokens)
         self._calls += 1
         call = self._calls
         names = [f"{call}/{k}" for k in (keys or range(len(prompts)))]
@@ -264,7 +270,12 @@ class Policy:
         candidates: Sequence[Tensor] | None = None,
         role: str = "solver",
     ) -> list[dict[str, Tensor]]:
-        """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`."""
+        """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.scoring.score_tokens`.
+
+        Raises:
+            DataError: for a sequence without tokens, or a longer one than the model reads.
+        """
+        must_fit(self.context, [(f"sequence {i}", len(s)) for i, s in enumerate(sequences)])
         self.counts.add("scored", role, sum(len(s) for s in sequences))
 
         def part(mine: list[int]) -> list[dict[str, Tensor]]:
@@ -300,6 +311,8 @@ class Policy:
 
         if len(contexts) != len(targets):
             raise RecipeError(f"{len(contexts)} contexts were given with {len(targets)} lists of targets.")
+        longest = [len(c) + max(map(len, own), default=0) for c, own in zip(contexts, targets, strict=True)]
+        must_fit(self.context, [(f"context {i} with its longest target", n) for i, n in enumerate(longest) if n])
         blocks = neighbours(contexts, size())
 
         def part(mine: list[int]) -> list[tuple[list[list[dict[str, Tensor]]], int]]:
@@ -330,6 +343,7 @@ class Policy:
 
         Raises:
             RecipeError: if two options are the same, or start the same way as single tokens.
+            DataError: for a context without tokens, or a longer one than the model reads.
         """
         if not contexts:
             return Choice(torch.zeros(0, len(options)), torch.zeros(0))
@@ -337,6 +351,7 @@ class Policy:
         tails = [list(self.tokenizer(o, add_special_tokens=False)["input_ids"]) for o in options]
         if len({tuple(t) for t in tails}) != len(tails) or not all(tails):
             raise RecipeError(f"The options {list(options)} are not distinct token sequences for this tokenizer.")
+        must_fit(self.context, [(f"context {i}", len(h)) for i, h in enumerate(heads)])
         # Every option is one scored continuation; micro-batching keeps the cost of identical heads low.
         sequences = [torch.tensor(h + t, dtype=torch.long) for h in heads for t in tails]
         starts = [len(h) for h in heads for _ in tails]

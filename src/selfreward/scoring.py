@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from selfreward import prefixes
+from selfreward.errors import DataError
 from selfreward.precision import recomputing
 from selfreward.signals.certainty import token_statistics
 
@@ -39,6 +40,30 @@ def right_pad(sequences: Sequence[Tensor], value: float = 0) -> Tensor:
 def causal_model(model: PreTrainedModel) -> PreTrainedModel:
     """The Hugging Face causal LM inside ``model`` (which may be a PEFT wrapper)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+
+
+def must_fit(context: int | None, lengths: Sequence[tuple[str, int]], room: int = 0) -> None:
+    """Check what is to be read, by name, against the model's context.
+
+    Beyond it rotary positions give numbers that mean nothing, without a word.
+
+    Args:
+        lengths: tokens of each sequence, with what the sequence is called.
+        room: tokens to be written after it.
+
+    Raises:
+        DataError: for a sequence that has no tokens, or does not fit.
+    """
+    for name, length in lengths:
+        if not length:
+            raise DataError(f"There is nothing to read in {name}: it has no tokens. A model needs one to go on from.")
+        if context is not None and length + room > context:
+            much = f"{length} tokens" + (f" and {room} to be written" if room else "")
+            cure = ", or lower max_new_tokens" if room else ""
+            raise DataError(
+                f"Too long for the model: {name} has {much}, the model reads {context} "
+                f"(max_position_embeddings in its configuration). Shorten the text{cure}."
+            )
 
 
 def head_of(model: PreTrainedModel) -> Callable[[Tensor], Tensor] | None:

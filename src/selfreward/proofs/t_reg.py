@@ -8,7 +8,9 @@ task's; one look at the main arm on development prompts left them as they were.
 
 Two things that the card names and no rule reads were added after the rules had been judged: an arm without the
 sequence's weight (``static``), and ``planted error``, how far each trained model still prefers a planted letter to the
-right one (test questions, teacher-forced).
+right one (test questions, teacher-forced). At this size the weight of the sequence buys nothing: ``static`` ends at a
+score of .867, t-reg at .860, DPO at .850. The planted letter is unlearned by all arms nearly alike: from .147 at the
+start to .092 with token rewards, .091 with a static weight, and .093 with shuffled ones and under DPO.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ PROOF = Proof(
     "softer labels later. And shuffled rewards end higher (.86): the seed alone brings the start to .87 in ten steps, "
     "so little is left to win (.91 at best), while at this learning rate the implicit reward, unbounded for strings "
     "that the base finds impossible, comes to prefer malformed ones (well formed at the end: plain .01, cream .91, "
-    "shuffled .98). The dynamic variant, which trusts each prompt's own agreement and not the mean, ends at .52 (no rule "
-    "reads it): that of five answers scatters, and as none counts less than one half, labels of the first round are "
-    "trusted to .58.",
+    "shuffled .98). The dynamic variant, which trusts each prompt's own agreement and not the mean, ends at .52 (no "
+    "rule reads it): that of five answers scatters, and as none counts less than one half, labels of the first round "
+    "are trusted to .58.",
 )

@@ -12,7 +12,7 @@ from rich.console import Console
 from selfreward import registry
 from selfreward.errors import ConfigError, DataError
 from selfreward.evidence import Evidence, evidence_directories, find_evidence
-from selfreward.recipes import RECIPES
+from selfreward.recipes import RECIPES, load_recipe
 from selfreward.registry import assess, find_system, load_systems, status
 from selfreward.types import Labels
 
@@ -81,7 +81,17 @@ def test_cards_say_what_they_must() -> None:
     assert set(cards) <= slugs
     assert len(cards) >= 100
     for slug, card in cards.items():
-        assert set(card) <= {"recipe", "labels", "needs", "idea", "formulas", "parameters", "claim", "source"}, slug
+        assert set(card) <= {
+            "recipe",
+            "labels",
+            "recipe_labels",
+            "needs",
+            "idea",
+            "formulas",
+            "parameters",
+            "claim",
+            "source",
+        }, slug
         assert card["idea"].endswith(".") and len(card["idea"]) < 400, slug
         assert card["needs"], slug
         assert card.get("labels", "none") in get_args(Labels), slug
@@ -266,3 +276,12 @@ def test_every_system_can_be_shown(tmp_path: Path) -> None:
         assert system.has_card or registry.NO_CARD in text
     text = shown(registry.show_text(SYSTEM, assess(SYSTEM, [tmp_path])))
     assert "swapped labels: 960" in text and "[0.7, 0.9]" in text and "gap >= 0.2" in text
+
+
+def test_labels_of_the_paper_and_of_the_recipe_are_both_told():
+    for system in load_systems():
+        if system.recipe:
+            ours = load_recipe(system.recipe).needs()
+            assert system.recipe_labels == ("" if ours == system.labels else ours), system.slug
+    assert find_system("sdpo").both_labels == "environment; here outcome"
+    assert find_system("scpo").both_labels == "none"

@@ -59,8 +59,9 @@ class System:
     Attributes:
         recipe: name of the recipe that implements it (``selfreward train RECIPE``), or None. A recipe
             that carries the slug is its own; a card may name one that several systems share.
-        labels: what kind of label its training reads, see :data:`selfreward.types.Labels`; empty
+        labels: what kind of label the paper's training reads, see :data:`selfreward.types.Labels`; empty
             where no card says it.
+        recipe_labels: what the recipe here reads at its defaults, where that is another kind.
         source: arXiv id, or empty.
     """
 
@@ -70,6 +71,7 @@ class System:
     title: str
     recipe: str | None = None
     labels: str = ""
+    recipe_labels: str = ""
     needs: str = ""
     idea: str = ""
     formulas: tuple[str, ...] = ()
@@ -80,6 +82,11 @@ class System:
     @property
     def url(self) -> str:
         return f"https://arxiv.org/abs/{self.source}" if self.source else ""
+
+    @property
+    def both_labels(self) -> str:
+        """``seed; here none``: the paper's labels, and the recipe's where they differ."""
+        return f"{self.labels}; here {self.recipe_labels}" if self.recipe_labels else self.labels
 
     @property
     def has_card(self) -> bool:
@@ -194,7 +201,14 @@ def systems_table(rows: Sequence[Assessment]) -> Table:
     for row in rows:
         s = row.system
         title = Text(s.title, no_wrap=True, overflow="ellipsis")
-        table.add_row(s.id, s.slug, s.family, s.labels or "-", Text(row.status, style=STYLES[row.status]), title)
+        table.add_row(
+            s.id,
+            s.slug,
+            s.family,
+            s.both_labels.replace("; ", "\n") or "-",
+            Text(row.status, style=STYLES[row.status]),
+            title,
+        )
         if row.note:
             caption.append(f"\n{s.slug} is {row.status}: {row.note}")
     table.caption = caption
@@ -216,6 +230,7 @@ def _plain(row: Assessment) -> dict[str, Any]:
         "status": row.status,
         "recipe": s.recipe,
         "labels": s.labels or None,
+        "recipe_labels": s.recipe_labels or (s.labels if s.recipe else None) or None,
         "needs": s.needs or None,
         "url": s.url or None,
     }
@@ -238,7 +253,7 @@ def show_text(system: System, assessment: Assessment | None = None) -> Renderabl
     facts = {
         "family": system.family,
         "idea": system.idea or NO_CARD,
-        "labels": system.labels,
+        "labels": system.both_labels,
         "needs": system.needs,
         "recipe": system.recipe or "none yet",
         "formulas": "\n".join(system.formulas),

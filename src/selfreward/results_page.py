@@ -10,7 +10,7 @@ from typing import Any
 
 from selfreward.evidence import Evidence, evidence_directories
 from selfreward.proofs import PROOFS
-from selfreward.recipes import RECIPES, recipe_class
+from selfreward.recipes import RECIPES, load_recipe, recipe_class
 from selfreward.registry import Assessment, System
 from selfreward.statistics import mean_interval
 
@@ -41,16 +41,23 @@ def further_evidence(rows: Sequence[Assessment]) -> list[Evidence]:
 def results_page(rows: Sequence[Assessment], further: Sequence[Evidence] = ()) -> str:
     """Markdown: a table of all systems with evidence, then the arms and rules of each, then ``further`` proofs."""
     tested = [(row, row.evidence) for row in rows if row.evidence is not None]
-    lines = ["| id | system | needs labels | status | rules held | recipe |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| id | system | labels: paper | labels: here | status | rules held | recipe |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for row, evidence in tested:
         s = row.system
         held = f"{sum(c.holds for c in evidence.checks)} of {len(evidence.checks)}"
-        lines.append(
-            f"| {s.id} | [{s.slug}](#{s.id}-{s.slug}) | {s.labels or '?'} | {row.status} | {held} | {_recipe(s)} |"
-        )
+        needs = f"{s.labels or '?'} | {_ours(s)}"
+        lines.append(f"| {s.id} | [{s.slug}](#{s.id}-{s.slug}) | {needs} | {row.status} | {held} | {_recipe(s)} |")
     parts = [_section(f"{r.system.id} {r.system.slug}", r.status, evidence) for r, evidence in tested]
     parts += [_section(f"{e.id} {e.slug}", "works" if e.holds else "falsified", e) for e in further]
     return HEAD + "\n".join(lines) + "\n\n" + "\n".join(parts)
+
+
+def _ours(system: System) -> str:
+    """The labels that the recipe needs at its defaults."""
+    return load_recipe(str(system.recipe)).needs() if system.recipe in RECIPES else "-"
 
 
 def _recipe(system: System) -> str:

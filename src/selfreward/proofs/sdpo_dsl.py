@@ -53,9 +53,9 @@ PROOF = Proof(
     curves=ON_CHAIN.curves,
     rules=ON_CHAIN.rules,
     reason="Three seeds do not settle it. SDPO goes up with GRPO: .53, .66, .77, .82, .84 and .85 after 5 to 30 steps "
-    "(GRPO .53, .66, .74, .80, .81, .83). Two seeds reach GRPO's final accuracy in 20 and 25 of its 30 steps, the third "
-    "does not reach .857 (.833), which counts as 35. Why the lead is no larger is not measured; a program is six "
-    "decisions, which eight samples of a group tell apart by their reward nearly as well as the teacher by token. What "
+    "(GRPO .53, .66, .74, .80, .81, .83). Two seeds reach GRPO's final accuracy after 20 and 25 of its 30 steps; the "
+    "third does not reach .857 (.833), which counts as 35. Likely why the lead is small, not measured: a program is a "
+    "handful of decisions, which the rewards of eight samples tell apart nearly as well as the teacher's tokens. What "
     "failed on chains is not seen here: with hints and failed tests of other prompts SDPO ends at .46, so it is the "
     "content that teaches, and it does not fall back within 30 steps. As published, the live teacher diverges (.00).",
 )

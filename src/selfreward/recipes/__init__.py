@@ -55,7 +55,7 @@ RECIPES: dict[str, str] = {
     "true-rubric": "rubric_self_reward:TrueRubric",
     "dro-r3": "dro_r3:DirectReasoningOptimization",
     "score": "score:SCoRe",
-    "pair-sft": "score:PairSFT",
+    "pair-sft": "pair_sft:PairSFT",
     "reflect-retry-reward": "reflect_retry_reward:ReflectRetryReward",
     "rise": "rise:RISE",
     "sdpo": "sdpo:SDPO",

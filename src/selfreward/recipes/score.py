@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from selfreward.experience import row_of
-from selfreward.losses import KL, NLL, LossTerm
+from selfreward.losses import KL, LossTerm
 from selfreward.policy import Policy
-from selfreward.recipes.base import Recipe, RunContext, all_but
+from selfreward.recipes.base import Recipe, RunContext
 from selfreward.shaping import progress_bonus
 from selfreward.turns import Turn, play, segment_of, turn_experience
-from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
+from selfreward.types import Experience, Group, Labels, Prompt, Trajectory
 
 FIX = (
     "The solution above may contain a mistake. Look for one; if you find it, correct it. Then write the whole "
@@ -76,32 +75,6 @@ class SCoRe(Recipe):
                 run.count(self.mechanism, r1 != r2)
         found = turn_experience(groups, self.credit, scale={"attempt": 0.0} if first_stage else None)
         return Experience(found.rows, groups=groups, stats=accuracies(groups))
-
-
-@dataclass
-class PairSFT(Recipe):
-    """Pair-SFT, a baseline of 2409.12917: imitates right second attempts that follow wrong first ones."""
-
-    name: ClassVar[str] = "pair-sft"
-    labels: ClassVar[Labels] = "outcome"
-    mechanism: ClassVar[str] = "corrections imitated"
-    base: ClassVar[str] = "embedded:fix"
-
-    def unread(self) -> dict[str, str]:
-        return all_but(because="it imitates corrections")
-
-    def objective(self, run_limit: int) -> list[LossTerm]:
-        return [NLL()]
-
-    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        groups = two_attempts(policy, prompts, self.group_size, run)
-        rows: list[Row] = []
-        for trajectory in (t for g in groups for t in g):
-            first, second = segment_of(trajectory, "attempt"), segment_of(trajectory, "fix")
-            if first is not None and second is not None and not first.reward and second.reward:
-                rows.append(row_of(trajectory, roles=["fix"], nll=1.0))
-        run.count(self.mechanism, len(rows))
-        return Experience(rows, groups=groups, stats=accuracies(groups))
 
 
 def two_attempts(

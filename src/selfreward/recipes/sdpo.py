@@ -3,11 +3,9 @@
 Huebotter et al. 2026, "Reinforcement Learning via Self-Distillation", arXiv 2601.20802. Believes that feedback holds
 more than a scalar: put a sibling's success (or the error text of the attempt) before the question, read the *same*
 response again, and the change of every next-token distribution is dense credit. Needs a success signal, and feedback
-text if there is some; no teacher, no reward model. Teacher: a slowly following copy (EMA), or logits between reference
-and policy (trust region). Responses without context to learn from are masked out. Known to diverge when the teacher is
-the live policy itself, and to need in-context ability: a model that a hint does not help has nothing to teach.
-The released launch script sets ``ema_update_rate``, which the released configuration calls ``teacher_update_rate``;
-here the rate is ``ema`` and does what it says.
+text if there is some; no teacher, no reward model. Responses without context to learn from are masked out. Known to
+diverge when the teacher is the live policy itself, and to need in-context ability: a model that a hint does not help
+has nothing to teach. The released script sets ``ema_update_rate``, which its configuration lacks; here it is ``ema``.
 """
 
 from __future__ import annotations
@@ -41,8 +39,7 @@ class SDPO(Recipe):
         teacher: ``ema``; ``trust`` (logits between reference and policy, ``trust`` towards the policy); ``frozen``
             (the reference); ``live`` (the policy itself: unregularised, diverges).
         ema: how far the EMA teacher goes towards the policy in a step.
-        feedback: where no sibling succeeded, use the task's template ``feedback`` with what the task can say of the
-            failure (a failed test), or else with the failed answer.
+        feedback: where no sibling succeeded, show what the task says of the failure, or else the failed answer.
         mix: share of the GRPO objective; the distillation has the rest.
         imitate: instead of scoring, the teacher samples, and its text is learned by likelihood (baseline).
         shuffled: hints and feedback are those of another prompt (control).
@@ -85,9 +82,9 @@ class SDPO(Recipe):
             group.reward_with(gold(group.completions, str(prompt.answer), run.answers))
         trajectories = [t for g in groups for t in g]
         contexts = [c for own in self.contexts(groups, run) for c in own]
-        told = [i for i, c in enumerate(contexts) if c is not None]
+        told = {i: c for i, c in enumerate(contexts) if c is not None}
         run.count(self.mechanism, len(told))
-        read = [trajectories[i] for i in told], [c for c in contexts if c is not None]
+        read = [trajectories[i] for i in told], list(told.values())
         if self.imitate:
             rows = rewritten(teacher, *read, run.sampling, seed=stream_seed(run.seed, run.step, "imitate"))
         else:
@@ -104,19 +101,16 @@ class SDPO(Recipe):
         """Per response the prompt that the teacher reads: a sibling's success, else feedback, else nothing."""
         solution = run.templates.get("hint", SOLUTION)
         feedback = run.templates.get("feedback", FEEDBACK) if self.feedback else ""
-        sources = groups
-        if self.shuffled:
-            sources = [groups[i] for i in somebody_elses([g.prompt.id for g in groups], "sdpo: shuffled=True")]
+        ids = [g.prompt.id for g in groups]
+        sources = [groups[i] for i in somebody_elses(ids, "sdpo: shuffled=True")] if self.shuffled else groups
         return [success_or_error(g, run.answers, solution, feedback, s) for g, s in zip(groups, sources, strict=True)]
 
     def teacher_of(self, policy: Policy, run: RunContext) -> Policy:
-        """The teacher of this step."""
         if self.teacher == "ema":
             return self.follower(policy).policy
         return policy if self.teacher == "live" else run.reference
 
     def follower(self, policy: Policy) -> Follower:
-        """The EMA teacher."""
         return self._beside.get("teacher", lambda: Follower(policy))
 
     def state_dict(self) -> dict[str, Any]:

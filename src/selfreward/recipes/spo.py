@@ -1,8 +1,8 @@
 """SPO: what an answer is worth is how often it is preferred to the model's own other answers.
 
 Swamy et al. 2024, "A Minimaximalist Approach to Reinforcement Learning from Human Feedback", arXiv 2401.04056. Believes
-that a preference need not come from a score: raters disagree, and majorities go in circles. It looks for the minimax
-winner, the mix of answers that nothing beats, and finds it by self-play of one policy against itself:
+that a preference need not come from a score: majorities go in circles. It looks for the minimax winner, the mix of
+answers that nothing beats, and finds it by self-play of one policy against itself:
 
 1. draw G answers;
 2. the reward of each is the mean chance to be preferred to its opponents: the rest of the group, or a queue of the
@@ -10,10 +10,9 @@ winner, the mix of answers that nothing beats, and finds it by self-play of one 
 3. one policy-gradient step.
 
 Rewards are centred in their group; common PPO practice, to divide them by the spread of the batch as well, is left out.
-Needs a preference between two answers: the policy's own judgement of a pair, or a function of the user's (then it
-needs preference labels). Known to break: the reward is relative, so its mean is one half however good the answers are,
-and the last policy may go in circles where the average of all policies is the solution. A reward model cannot represent
-a circle; ``reward="bradley-terry"`` is that baseline, fitted to the same comparisons.
+Needs a preference: the policy's own judgement, or a user's function (preference labels). Known to break: the mean
+reward is one half however good the answers are, and the last policy may go in circles where the average of all is the
+solution. ``reward="bradley-terry"`` is the baseline that cannot represent a circle.
 """
 
 from __future__ import annotations
@@ -41,11 +40,9 @@ class SPO(Recipe):
         preference: ``judge`` asks the policy itself by the task's template ``pair`` (``{question}``, ``{first}``,
             ``{second}``, answered A or B); ``module:function`` calls ``function(question, pairs, rng)``, which gives
             for each pair the chance that the first is preferred, or None.
-        opponents: ``group`` (the batch form) or ``queue``.
-        queue: answers per prompt in the queue, the present group included.
+        opponents, queue: ``group`` (the batch form) or ``queue``, of so many answers per prompt, the group included.
         reward: ``wins`` (the paper); ``bradley-terry`` scores every answer by a model of all comparisons so far, and
-            ``bradley-terry:module:function`` by one that is linear in ``function(text)``; its reward is the win rate
-            that the model expects.
+            ``bradley-terry:module:function`` by one linear in ``function(text)``; the reward is the expected win rate.
     """
 
     name: ClassVar[str] = "spo"

@@ -157,9 +157,13 @@ def test_the_command_with_a_server(tmp_path, monkeypatch):
 def test_a_model_that_cannot_rewrite_is_an_error(tmp_path):
     data = tmp_path / "in.jsonl"
     data.write_text('{"prompt": "3+4="}\n')
+    short = tmp_path / "short.txt"
+    short.write_text("{question}")
     command = ["rewrite", str(data), "--model", "embedded:chain", "--out", str(tmp_path / "o"), "--max-new-tokens", "4"]
-    done = CliRunner().invoke(app, command)
+    done = CliRunner().invoke(app, [*command, "--template", str(short)])
     assert isinstance(done.exception, DataError) and "rewrote none of 1" in str(done.exception)
+    done = CliRunner().invoke(app, command)  # the usual request is longer than what this model reads
+    assert isinstance(done.exception, DataError) and "Too long for the model" in str(done.exception)
 
 
 def test_the_demo_shows_the_trap_beside_the_vote(tmp_path, monkeypatch):

@@ -67,6 +67,7 @@ bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/profile_step.py runs/bench/0.2-warm warm
 	$(BIN)/python benchmarks/profile_step.py runs/bench/3-random random
 	$(BIN)/python benchmarks/first_step.py
+	$(BIN)/python -m torch.distributed.run --standalone --nproc-per-node 2 benchmarks/exchanges.py
 	$(BIN)/python benchmarks/figure.py
 
 # The CPU build of vLLM needs another transformers, and torchvision in its environment breaks both.

@@ -143,6 +143,12 @@ def tables(result: dict[str, Any]) -> str:
             for r in result["two_processes"]
         ]
         parts.append(table(["same total batch", "one process, s/step", "two processes, s/step", "speed-up"], rows))
+    if "exchanges" in result:
+        found = result["exchanges"]
+        rows = [[name, f"{ms:.1f}"] for name, ms in found["milliseconds"].items()]
+        parts.append(table(["one exchange between two processes", "ms"], rows))
+        rows = [[name, f"{speed:.0f}"] for name, speed in found["gflops"].items()]
+        parts.append(table(["matrix products, one thread", "GFLOP/s"], rows))
     if "profiles" in result:
         rows = [
             [r["model"], f"{r['collect_s']:.3f}", f"{r['decoding_s']:.3f} in {r['decoding_steps']:.0f} steps",

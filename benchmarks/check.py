@@ -35,11 +35,11 @@ def main() -> None:
     from trl import GRPOConfig, GRPOTrainer
 
     from models import question
-    from selfreward.experience import row_of
-    from selfreward.learning import Learner
+    from selfreward.credit.rows import row_of
     from selfreward.losses import PolicyGradient
-    from selfreward.models import load_policy
-    from selfreward.sampling import SamplingParams
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.training.learner import Learner
     from selfreward.types import Prompt
 
     rng = random.Random(0)

@@ -68,8 +68,8 @@ def gap(policy: Any) -> dict[str, float]:
     """Mean and largest difference of log-probabilities over the probe, in nats."""
     import torch
 
-    from selfreward.engine import prompt_logprobs
-    from selfreward.scoring import score_tokens
+    from selfreward.policy.engine.sampler import prompt_logprobs
+    from selfreward.policy.scoring.forward import score_tokens
 
     sampler = policy.sampler
     own = score_tokens(policy.model, sampler._probe, [1] * len(sampler._probe))
@@ -91,13 +91,13 @@ def updated(policy: Any, seed: int) -> None:
 def main() -> None:
     a = arguments()
     from models import make, question
-    from selfreward.config import make_config
-    from selfreward.engine import make_engine, probe_of
     from selfreward.errors import TrainingError
-    from selfreward.launch import start
-    from selfreward.models import load_policy
-    from selfreward.sampling import SamplingParams
-    from selfreward.serving import export, server_command
+    from selfreward.policy.engine.export import export, server_command
+    from selfreward.policy.engine.sampler import make_engine, probe_of
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.training.config import make_config
+    from selfreward.training.launch import start
     from selfreward.types import Prompt
 
     a.work.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from selfreward import distributed
+from selfreward.runtime import distributed
 
 
 def milliseconds(work: Callable[[], object], times: int = 50) -> float:

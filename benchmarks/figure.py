@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from selfreward.report.static import INK, LINE, METHOD, MUTED, RC
+from selfreward.evaluation.report.static import INK, LINE, METHOD, MUTED, RC
 
 SIDES = ("ours", "trl")
 

@@ -22,9 +22,9 @@ torch.set_num_threads(1)
 mark("import torch")
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 mark("import transformers' model and tokenizer")
-from selfreward.config import TrainConfig
-from selfreward.launch import build
-from selfreward.models import load_policy
+from selfreward.training.config import TrainConfig
+from selfreward.training.launch import build
+from selfreward.policy.loading import load_policy
 import selfreward.recipes.vote
 mark("import selfreward")
 class Done(Exception): pass

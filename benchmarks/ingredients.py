@@ -8,9 +8,13 @@ from typing import Any
 import torch
 
 from models import END_OF_PROMPT
-from selfreward import decoding, learning, prefixes, sampling, scoring
 from selfreward.losses import PolicyGradient
-from selfreward.policy import Policy
+from selfreward.policy.policy import Policy
+from selfreward.policy.sampling import decoding
+from selfreward.policy.sampling import torch_sampler as sampling
+from selfreward.policy.scoring import forward as scoring
+from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.training import learner as learning
 
 # What was exchanged: owner, attribute, its plain value, and the one that does the work again.
 _swaps: list[tuple[Any, str, Any, Any]] = []

@@ -21,8 +21,8 @@ def main() -> None:
     out = Path(sys.argv[3] if len(sys.argv) > 3 else "evidence/speed.json")
     from torch.profiler import ProfilerActivity, profile
 
-    from selfreward import trainer
-    from selfreward.decoding import LeanDecoder
+    from selfreward.policy.sampling.decoding import LeanDecoder
+    from selfreward.training import trainer
 
     records, decoding = [], []
     profiler = profile(activities=[ProfilerActivity.CPU])

@@ -72,14 +72,14 @@ def peaks(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
 
 def build(a: argparse.Namespace) -> Any:
     """A policy: of the folder, or random."""
-    from selfreward.models import load_policy, pick_device
+    from selfreward.policy.loading import load_policy, pick_device
 
     if a.model:
         return load_policy(a.model, dtype=a.dtype, device=a.device, gradient_checkpointing=a.gradient_checkpointing)
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from models import tokenizer
-    from selfreward.policy import Policy
+    from selfreward.policy.policy import Policy
 
     device = pick_device(a.device)
     gpu = device.type == "cuda"
@@ -101,10 +101,11 @@ def build(a: argparse.Namespace) -> Any:
 
 def main() -> None:
     a = arguments()
-    from selfreward.experience import advantage_experience
-    from selfreward.learning import Learner, make_optimizer, make_schedule
+    from selfreward.credit.rows import advantage_experience
     from selfreward.losses import PolicyGradient
-    from selfreward.sampling import SamplingParams, default_sampler
+    from selfreward.policy.sampling.default import default_sampler
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.training.learner import Learner, make_optimizer, make_schedule
     from selfreward.types import Group, Prompt, Segment, Trajectory
 
     policy = build(a)

@@ -94,13 +94,13 @@ def peak_mb() -> float:
 
 
 def ours(a: argparse.Namespace, record: Record) -> None:
-    from selfreward import distributed
-    from selfreward.answers import Regex
-    from selfreward.config import TrainConfig
-    from selfreward.models import load_policy
+    from selfreward.data.answers import Regex
+    from selfreward.data.task import Task
+    from selfreward.policy.loading import load_policy
     from selfreward.recipes.base import Recipe
-    from selfreward.tasks import Task
-    from selfreward.trainer import Trainer
+    from selfreward.runtime import distributed
+    from selfreward.training.config import TrainConfig
+    from selfreward.training.trainer import Trainer
     from selfreward.types import Prompt
 
     distributed.start()  # joins the others under torchrun

@@ -28,11 +28,12 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    from selfreward.auditing.context import Context, record_stats, score_groups
-    from selfreward.config import TrainConfig
     from selfreward.errors import UserError
-    from selfreward.launch import build
-    from selfreward.signals import SIGNALS
+    from selfreward.signals.context import Context, record_stats
+    from selfreward.signals.named import score_groups
+    from selfreward.signals.registry import SIGNALS
+    from selfreward.training.config import TrainConfig
+    from selfreward.training.launch import build
 
     config = TrainConfig(
         recipe="vote", model=a.model, steps=a.steps, prompts_per_step=a.prompts, eval_prompts=0, eval_every=0,

@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from selfreward.sampling import SamplingParams, TorchSampler
-from selfreward.scoring import score_tokens
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.sampling.torch_sampler import TorchSampler
+from selfreward.policy.scoring.forward import score_tokens
 from tests.models import make_model, tokenizer
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.launch import build, resume
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 
 SETTINGS = {"model": "embedded:con", "steps": 4, "prompts_per_step": 4, "eval_prompts": 0, "probe_every": 0}
 

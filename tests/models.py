@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from selfreward.policy import Policy
-from selfreward.tokenizing import char_tokenizer
+from selfreward.lab.pretraining.tokenizers import char_tokenizer
+from selfreward.policy.policy import Policy
 
 ALPHABET = "0123456789+-*=# abcdefghijklmnopqrstuvwxyzAB"
 
@@ -91,8 +91,8 @@ def save_random(words, folder: Path) -> Path:
     """A random model whose tokens are ``words``, saved into ``folder``."""
     from transformers import AutoModelForCausalLM
 
-    from selfreward.pretrain import llama_config
-    from selfreward.tokenizing import word_tokenizer
+    from selfreward.lab.pretraining.pretrain import llama_config
+    from selfreward.lab.pretraining.tokenizers import word_tokenizer
 
     tok = word_tokenizer(words)
     torch.manual_seed(0)

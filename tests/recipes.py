@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from selfreward.answers import Regex
-from selfreward.config import make_config
-from selfreward.launch import resume, start
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.trainer import Trainer
+from selfreward.data.answers import Regex
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.run import RunContext
+from selfreward.training.config import make_config
+from selfreward.training.launch import resume, start
+from selfreward.training.trainer import Trainer
 
 
 def context(alphabet: str, step: int = 1, **templates: str) -> RunContext:

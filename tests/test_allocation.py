@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.allocation import (
+from selfreward.errors import ConfigError
+from selfreward.rollouts.allocation import (
     RULES,
     allocate,
     gradient_probability,
@@ -21,7 +22,6 @@ from selfreward.allocation import (
     shuffled,
     uniform,
 )
-from selfreward.errors import ConfigError
 
 RATES = st.lists(st.sampled_from([0.0, 0.03, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=4)
 
@@ -92,7 +92,7 @@ def test_errors_speak():
 
 
 def test_a_limit_of_its_own_for_every_prompt():
-    from selfreward.sampling import SamplingParams
+    from selfreward.policy.sampling.params import SamplingParams
     from selfreward.types import Prompt
     from tests.models import make_policy
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfreward import mathform
-from selfreward.answers import (
+from selfreward.data import math_answers as mathform
+from selfreward.data.answers import (
     AnswerSpace,
     Auto,
     Boxed,
@@ -21,8 +21,8 @@ from selfreward.answers import (
     cluster,
     last_boxed,
 )
+from selfreward.data.math_answers import canonical_math, number
 from selfreward.errors import ConfigError
-from selfreward.mathform import canonical_math, number
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ import sys
 import numpy as np
 import pytest
 
-from selfreward.answers import Number
-from selfreward.auditing import audit, measures, read_rollouts
-from selfreward.auditing.verdicts import judge_signal
 from selfreward.cli import main
+from selfreward.data.answers import Number
 from selfreward.errors import ConfigError, DataError
-from selfreward.models import load_policy
+from selfreward.evaluation.audit import audit, measures, read_rollouts
+from selfreward.evaluation.audit.verdicts import judge_signal
+from selfreward.lab.embedded import load_task
+from selfreward.policy.loading import load_policy
 from selfreward.statistics import Estimate
-from selfreward.tasks import load_task
 
 # Grade-school sums, written by hand. The vote elects 12 (right), 37 (wrong) and 30 (right).
 SCHOOL = [

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from selfreward.answers import Number
-from selfreward.auditing import audit, blind, measures, read_rollouts
+from selfreward.data.answers import Number
+from selfreward.evaluation.audit import audit, blind, measures, read_rollouts
 from selfreward.statistics import Estimate
 
 
@@ -101,8 +101,8 @@ def test_another_wording_in_the_file_is_an_independent_view(tmp_path):
 
 
 def test_cases_come_from_proofs_where_they_can(tmp_path):
-    from selfreward.auditing.evidence import BASES, RECORDED, _recorded
-    from selfreward.signals import SIGNALS
+    from selfreward.lab.validation.audit import BASES, RECORDED, _recorded
+    from selfreward.signals.registry import SIGNALS
 
     seeds = {str(s): {"pass@1": 0.9 + s / 10, "before/pass@1": 0.4} for s in (0, 1)}
     path = tmp_path / "vote.json"
@@ -119,7 +119,7 @@ def test_cases_come_from_proofs_where_they_can(tmp_path):
 
 
 def test_the_evidence_ranks_cases_by_what_training_did(tmp_path):
-    from selfreward.auditing.evidence import figure, summarise
+    from selfreward.lab.validation.audit import figure, summarise
 
     rows = [
         {"base": "chain", "signal": f"s{i}", "yardstick": i == 0, "call": call, "pairs": p, "gain": None}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from selfreward.config import make_config
-from selfreward.controllers import steps_between
-from selfreward.launch import build, resume
-from selfreward.recipes import load_recipe
-from selfreward.tasks.chain_long import noisy_steps
+from selfreward.lab.tasks.arithmetic.chain_long import noisy_steps
+from selfreward.recipes.common.schedules import steps_between
+from selfreward.recipes.registry import load_recipe
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from tests.recipes import run_recipe
 
 SMALL = {"process": "head", "warmup": 1, "updates": 6, "group_size": 12, "cycles": 2, "dev": 3, "trials": 8, "keep": 4}

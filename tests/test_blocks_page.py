@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from selfreward.blocks_page import blocks_of, blocks_page, code_lines, wirings
-from selfreward.recipes import RECIPES
+from selfreward.lab.catalogue.blocks_page import blocks_of, blocks_page, code_lines, wirings
+from selfreward.recipes.registry import RECIPES
 
 SOURCE = '''"""A recipe.
 
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfreward.policy import Policy
+from selfreward.policy.policy import Policy
 from selfreward.signals import rules
 from selfreward.signals.vote import vote, vote_rewards
 
 if TYPE_CHECKING:
-    from selfreward.heads import Critic
+    from selfreward.policy.critic import Critic
 
 
 def collect(self):

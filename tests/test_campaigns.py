@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from selfreward.campaigns import crashes, faults, inputs, soak
+from selfreward.lab.campaigns import crashes, faults, inputs, soak
 
 
 def test_killed_and_resumed_runs_are_bit_equal(tmp_path):
@@ -37,9 +37,9 @@ def test_damaged_inputs_are_read_or_refused(tmp_path):
 
 
 def test_nesting_without_end_is_refused(tmp_path):
-    from selfreward.config import read_config
     from selfreward.errors import ConfigError, ModelError
-    from selfreward.models import check_model
+    from selfreward.policy.loading import check_model
+    from selfreward.training.config import read_config
 
     (tmp_path / "config.yaml").write_text("[" * 5000)
     with pytest.raises(ConfigError, match="not readable YAML"):
@@ -64,7 +64,7 @@ def test_memory_is_what_the_system_says():
 
 def test_a_soak_is_drawn_and_the_others_are_not(tmp_path):
     from selfreward.errors import DataError
-    from selfreward.report.static import memory_figure
+    from selfreward.lab.campaigns.figure import memory_figure
 
     points = [{"seconds": 60.0 * i, "step": i, "mb": 400.0} for i in range(3)]
     soaked = {"points": points, "steps": 2000, "minutes": 2, "growth": 0.001}

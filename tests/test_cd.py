@@ -9,9 +9,12 @@ import re
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.models import load_policy
-from selfreward.tasks import base_path, cd, cd_base
-from selfreward.tasks.cd import Expression, Puzzle, solves
+from selfreward.lab.embedded import base_path
+from selfreward.lab.tasks.arithmetic import cd
+from selfreward.lab.tasks.arithmetic.cd import base as cd_base
+from selfreward.lab.tasks.arithmetic.cd import puzzles
+from selfreward.lab.tasks.arithmetic.cd.puzzles import Expression, Puzzle, solves
+from selfreward.policy.loading import load_policy
 
 
 @pytest.mark.parametrize(
@@ -38,7 +41,7 @@ def test_answers_are_cut_from_comments_and_verified_against_the_puzzle():
     assert space.extract("s7+3=0+5=5n7*3=1+") is None and space.extract("s7+3=0+5=5n") is None
     assert space.extract("7*3=1+5=6~ok") == "7*3=1+5=6"
     assert space.correct("7*3=1+5=6~ok", "735>G=") and not space.correct("~ok7*3=1+5=6", "735>G=")
-    assert cd.well_formed("7*3=1+5=6~hm") and not cd.well_formed("7*3=1+5=6~")
+    assert puzzles.well_formed("7*3=1+5=6~hm") and not puzzles.well_formed("7*3=1+5=6~")
 
 
 def test_every_solution_is_found_and_verified():
@@ -52,8 +55,8 @@ def test_every_solution_is_found_and_verified():
 def test_a_search_tries_in_order_until_it_hits():
     puzzle = Puzzle.parse("735>J=")
     assert puzzle.search() == "s7+3=0+5=5n7+3=0-5=5n7+3=0*5=0n7-3=4+5=9y"
-    assert cd.Expression().correct(puzzle.search(), puzzle.text)
-    assert [cd.style(c) for c in (puzzle.search(), "7-3=4+5=9~ok", "s7-3")] == ["search", "direct", None]
+    assert puzzles.Expression().correct(puzzle.search(), puzzle.text)
+    assert [puzzles.style(c) for c in (puzzle.search(), "7-3=4+5=9~ok", "s7-3")] == ["search", "direct", None]
 
 
 def test_lies_change_one_result():
@@ -67,7 +70,7 @@ def test_the_shipped_base_is_what_its_card_says():
     card = json.loads((base_path("cd") / "task.json").read_text())
     said = card["measured on development prompts"]
     assert card["has_properties"] and cd_base.has_properties(said)
-    found = cd_base.measure(load_policy("embedded:cd", device="cpu"), cd.dev(50), samples=4)
+    found = cd_base.measure(load_policy("embedded:cd", device="cpu"), puzzles.dev(50), samples=4)
     for name in ("solved", "near misses told apart"):
         assert found[name] == pytest.approx(said[name], abs=0.12)
 
@@ -76,7 +79,7 @@ def test_splits_are_disjoint():
     task = cd.load()
     keys = [{Puzzle.parse(p.question).key for p in prompts} for prompts in (task.train, task.test)]
     assert len(task.test) == 400 and not keys[0] & keys[1]
-    assert cd.trainable(task.train[0].question) and not cd.trainable(task.test[0].question)
+    assert puzzles.trainable(task.train[0].question) and not puzzles.trainable(task.test[0].question)
     written = ["".join(map(str, d[0])) for d in cd_base.Corpus().documents(300, 0, list)]
     shown = {q for text in written for q in re.findall(r"\d{3}>[A-J]", text)}
     assert len(shown) > 250
@@ -85,7 +88,7 @@ def test_splits_are_disjoint():
 
 def test_judged_documents_have_true_verdicts():
     corpus, rng = cd_base.Corpus(), random.Random(0)
-    source = cd.puzzles("pretrain", rng)
+    source = puzzles.puzzles("pretrain", rng)
     verdicts = []
     for _ in range(200):
         text, verdict = corpus.judgement(next(source), rng)

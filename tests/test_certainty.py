@@ -5,22 +5,24 @@ import math
 import pytest
 import torch
 
-from selfreward.signals.certainty import (
-    SEQUENCE_SCORES,
+from selfreward.policy.scoring.distribution import (
     STATS,
     centred_logit,
     entropy,
-    mean_logprob,
-    needed_statistic,
     negative_entropy,
-    perplexity,
     probability_gap,
     self_certainty,
-    sequence_score,
     state_value,
-    token_mean,
     token_rank,
     token_statistics,
+)
+from selfreward.signals.certainty import (
+    SEQUENCE_SCORES,
+    mean_logprob,
+    needed_statistic,
+    perplexity,
+    sequence_score,
+    token_mean,
 )
 
 P = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.25, 0.125, 0.125]])

@@ -6,8 +6,8 @@ from itertools import islice, pairwise
 import pytest
 
 from selfreward.errors import ConfigError, DataError
-from selfreward.tasks import base_path, load_task, split_of, task_names
-from selfreward.tasks.chain import (
+from selfreward.lab.embedded import base_path, load_task, task_names
+from selfreward.lab.tasks.arithmetic.chain import (
     ALPHABET,
     Corpus,
     Problem,
@@ -19,6 +19,7 @@ from selfreward.tasks.chain import (
     twin,
     well_formed,
 )
+from selfreward.lab.tasks.splits import split_of
 
 
 def some(split, n, seed=0):
@@ -210,7 +211,7 @@ def test_the_shipped_base_loads_with_transformers_alone():
 
 
 def test_the_shipped_base_is_mediocre_alone_good_in_a_vote_and_has_both_judges():
-    from selfreward.models import load_policy
+    from selfreward.policy.loading import load_policy
 
     found = measure(load_policy("embedded:chain", device="cpu"), load_task("chain").test[:150])
     assert has_properties(found), found
@@ -222,7 +223,7 @@ def test_the_shipped_base_is_mediocre_alone_good_in_a_vote_and_has_both_judges()
 def test_building_writes_a_base_with_a_card(tmp_path):
     import json
 
-    from selfreward.pretrain import build_base
+    from selfreward.lab.embedded import build_base
 
     made = build_base("chain", tmp_path / "base", seed=5, updates=8, batch=4, cooldown=2, gate_every=8)
     assert made.updates == 8 and made.passed is False
@@ -235,7 +236,7 @@ def test_building_writes_a_base_with_a_card(tmp_path):
 
 @pytest.mark.slow
 def test_a_rebuilt_base_has_the_same_properties(tmp_path):
-    from selfreward.pretrain import build_base
+    from selfreward.lab.embedded import build_base
 
     made = build_base("chain", tmp_path / "base", seed=1)
     assert made.passed, made.metrics

@@ -7,8 +7,9 @@ import random
 
 import pytest
 
-from selfreward.models import load_policy
-from selfreward.tasks import base_path, chain, chain_paths, chain_writer, load_task
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.arithmetic import chain, chain_paths, chain_writer
+from selfreward.policy.loading import load_policy
 from selfreward.types import Prompt
 
 PROBLEM = chain.Problem.parse("3+4-9+1+5-2=")  # 7, -2 -> 8, 9, 14 -> 4, 2

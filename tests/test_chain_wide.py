@@ -8,10 +8,10 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.models import load_policy
-from selfreward.tasks import chain_steep, load_task, split_of
-from selfreward.tasks.chain import Problem
-from selfreward.tasks.chain_wide import (
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import chain_steep
+from selfreward.lab.tasks.arithmetic.chain import Problem
+from selfreward.lab.tasks.arithmetic.chain_wide import (
     BANDS,
     Corpus,
     band_of,
@@ -23,6 +23,8 @@ from selfreward.tasks.chain_wide import (
     question_of,
     well_formed,
 )
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
 
 
 def test_a_question_is_padded_to_one_width():

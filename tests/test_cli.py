@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from selfreward.cli import main
-from selfreward.compare import parse_arm
-from selfreward.config import make_config
 from selfreward.errors import ConfigError
+from selfreward.training.comparison import parse_arm
+from selfreward.training.config import make_config
 from tests.models import save_model
 
 SMALL = ["--steps", "2"]
@@ -230,7 +230,7 @@ def test_configuration_knows_run_and_recipe_keys():
     config = make_config({"recipe": "vote"}, ["quorum=0.5", "lr=1e-3", "limit=none"])
     assert (config.options, config.lr, config.limit) == ({"quorum": 0.5}, 1e-3, None)
     with pytest.raises(ConfigError, match=r"temperature is -1.*"):
-        from selfreward.sampling import SamplingParams
+        from selfreward.policy.sampling.params import SamplingParams
 
         SamplingParams(temperature=-1)
 
@@ -247,7 +247,7 @@ def test_help_and_version_are_light():
 
 
 def test_a_recipe_without_model_and_data_runs_on_its_own_task():
-    from selfreward.config import make_config
+    from selfreward.training.config import make_config
 
     assert make_config({"recipe": "ssr-zero"}).model == "embedded:trans"
     assert make_config({"recipe": "vote"}).model == "embedded:chain"

@@ -7,17 +7,17 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from selfreward.answers import Regex
 from selfreward.cli.app import app
-from selfreward.config import make_config
 from selfreward.data import load_prompts
+from selfreward.data.answers import Regex
 from selfreward.errors import ConfigError, DataError
-from selfreward.launch import build
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.rewording import parse_rewrite, rewrite, row_of_prompt, twin_prompt
+from selfreward.rollouts.run import RunContext
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 from selfreward.types import Group, Prompt, Segment, Trajectory
-from selfreward.views import parse_rewrite, rewrite, row_of_prompt, twin_prompt
 
 
 class Script:
@@ -138,7 +138,7 @@ def test_prompts_without_a_rewrite_are_removed():
 
 
 def test_the_command_with_a_server(tmp_path, monkeypatch):
-    from selfreward.endpoint import Endpoint
+    from selfreward.runtime.endpoint import Endpoint
 
     def answer(self, text, until):
         return "<rewrite>drei und vier</rewrite>" if "3+4" in text else "cannot"
@@ -167,9 +167,9 @@ def test_a_model_that_cannot_rewrite_is_an_error(tmp_path):
 
 
 def test_the_demo_shows_the_trap_beside_the_vote(tmp_path, monkeypatch):
-    from selfreward import compare
-    from selfreward.compare import Arm, read_comparison
-    from selfreward.proofs import co_reward, vote
+    from selfreward.lab.proofs.consensus import co_reward, vote
+    from selfreward.training import comparison as compare
+    from selfreward.training.comparison import Arm, read_comparison
 
     # In this process: what is shown matters here, not who runs it.
     monkeypatch.setattr(

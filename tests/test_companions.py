@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.companions import Companions
-from selfreward.copies import Parked, start_of, weights_of
 from selfreward.errors import ModelError, RecipeError
-from selfreward.heads import Critic, RewardModel
-from selfreward.models import load_policy
-from selfreward.policy import Policy
-from selfreward.sampling import SamplingParams
+from selfreward.policy.critic import Critic
+from selfreward.policy.loading import load_policy
+from selfreward.policy.policy import Policy
+from selfreward.policy.reward_model import RewardModel
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.frozen import Parked, start_of, weights_of
 from selfreward.types import Prompt
 from tests.models import make_policy
 

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from selfreward.tasks import load_task
-from selfreward.tasks.con import (
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.writing.con.base import Corpus, slipped
+from selfreward.lab.tasks.writing.con.strings import (
     CONSTRAINTS,
     bank,
     careful,
@@ -21,7 +22,6 @@ from selfreward.tasks.con import (
     spoiled,
     true_score,
 )
-from selfreward.tasks.con_base import Corpus, slipped
 
 
 def test_constraints_by_hand():
@@ -66,8 +66,8 @@ def test_the_answer_space_grades():
 
 @pytest.mark.parametrize("base", ["con"])
 def test_the_shipped_base_judges_better_than_it_writes(base):
-    from selfreward.models import load_policy
-    from selfreward.sampling import SamplingParams
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
 
     policy = load_policy(f"embedded:{base}", device="cpu")
     assert judging(policy, bank()[:100])["judge"] > 0.7

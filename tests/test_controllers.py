@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.controllers import (
+from selfreward.errors import ConfigError
+from selfreward.recipes.common.balance import (
     Cell,
     Choice,
     Scored,
@@ -13,12 +14,8 @@ from selfreward.controllers import (
     balance_score,
     best_cell,
     choose_configuration,
-    cycle_starts,
-    schedule,
-    steps_between,
-    trend,
 )
-from selfreward.errors import ConfigError
+from selfreward.recipes.common.schedules import cycle_starts, schedule, steps_between, trend
 
 
 def test_balance_of_one_question():

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from selfreward.recipes import load_recipe
-from selfreward.sampling import SamplingParams
-from selfreward.signals import paths
-from selfreward.states import Path, probe, state_cuts
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.signals import path_consistency as paths
+from selfreward.signals.scorers.path_consistency import Path, probe, state_cuts
 from selfreward.types import Prompt, Segment, Trajectory
 from tests.models import make_policy
 from tests.recipes import context
@@ -134,7 +134,7 @@ def test_rewards_follow_the_options():
 
 
 def test_reinforce_returns_are_whitened_over_the_batch():
-    from selfreward.experience import reinforce_experience
+    from selfreward.credit.rows import reinforce_experience
     from selfreward.types import Group
 
     def trajectory(reward, n):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError
-from selfreward.recipes import load_recipe
+from selfreward.recipes.registry import load_recipe
 from tests.iterative import one_step, same_after_resume
 
 SMALL = {"warm_up": 1, "iterations": 3, "group_size": 4}
@@ -40,7 +40,7 @@ def test_the_label_is_as_soft_as_two_generations_disagree(tmp_path):
     trainer, _ = one_step(tmp_path / "a", "cream", **SMALL)
     trainer._one_step()
     prompts = trainer.stream.next(3)
-    from selfreward.recipes.base import RunContext
+    from selfreward.rollouts.run import RunContext
 
     run = RunContext(2, 4, 0, trainer.task.answers, trainer.task.well_formed, trainer.sampling, trainer.reference, {})
     experience = trainer.recipe.collect(trainer.policy, prompts, run)

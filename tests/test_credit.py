@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.credit import (
+from selfreward.credit.advantages import (
     EmaBaseline,
     constant_terms,
     group_normalised,

@@ -339,12 +339,12 @@ class TestDatasets:
 
 class TestEmbedded:
     def test_train_and_test_of_a_task(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import selfreward.tasks
-        from selfreward.answers import answer_space
-        from selfreward.tasks import Task
+        import selfreward.lab.embedded
+        from selfreward.data.answers import answer_space
+        from selfreward.data.task import Task
 
         task = Task("toy", numbered(5), numbered(2), answer_space("number"), bool)
-        monkeypatch.setattr(selfreward.tasks, "load_task", {"toy": task}.__getitem__)
+        monkeypatch.setattr(selfreward.lab.embedded, "load_task", {"toy": task}.__getitem__)
         assert load_prompts("embedded:toy") == numbered(5)
         assert load_prompts("embedded:toy", split="test", limit=1) == numbered(1)
         assert "has no split 'dev'" in complaint("embedded:toy", split="dev")

@@ -16,10 +16,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from selfreward import decoding
-from selfreward.decoding import CacheDecoder, LeanDecoder, lean
-from selfreward.sampling import SamplingParams, TorchSampler
-from selfreward.scoring import head_of
+from selfreward.policy.architecture import head_of
+from selfreward.policy.sampling import decoding
+from selfreward.policy.sampling.decoding import CacheDecoder, LeanDecoder, lean
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.sampling.torch_sampler import TorchSampler
 
 SMALL = {
     "vocab_size": 40,
@@ -106,7 +107,7 @@ def test_statistics_do_not_depend_on_how_many_steps_are_taken_together(monkeypat
     options = {"keys": ["a"], "seed": 2, "end_tokens": [0], "pad_token": 0}
     params = SamplingParams(max_new_tokens=9, temperature=0.7)
     (many,) = TorchSampler()(policy, [[3, 4]], [3], params, **options)
-    monkeypatch.setattr("selfreward.sampling.WAITING_ELEMENTS", 1)
+    monkeypatch.setattr("selfreward.policy.sampling.torch_sampler.WAITING_ELEMENTS", 1)
     (few,) = TorchSampler()(policy, [[3, 4]], [3], params, **options)
     for a, b in zip(many, few, strict=True):
         assert a.tokens.tolist() == b.tokens.tolist()

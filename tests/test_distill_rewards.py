@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import RecipeError
-from selfreward.launch import build, resume
-from selfreward.recipes import load_recipe
-from selfreward.recipes.distill_rewards import agreement
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import load_task
-from selfreward.turns import retold
+from selfreward.lab.embedded import load_task
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.likelihood.distill_rewards import agreement
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.turns import retold
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from selfreward.types import Prompt
 from tests.models import make_policy
 

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from selfreward.copies import Follower
+from selfreward.credit.rows import row_of
 from selfreward.errors import ConfigError, ModelError
-from selfreward.experience import row_of
-from selfreward.learning import Learner
 from selfreward.losses import Distillation, divergence, interpolated, with_tail
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
-from selfreward.sampling import SamplingParams
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.snapshots.frozen import Follower
+from selfreward.training.learner import Learner
 from selfreward.types import Experience, Prompt
 from tests.models import make_policy
 
@@ -122,7 +122,7 @@ def test_gradients_equal_an_independent_reference(alpha):
 
 
 def test_chunks_over_the_vocabulary_change_nothing(monkeypatch):
-    from selfreward import scoring
+    from selfreward.policy.scoring import forward as scoring
 
     policy = make_policy()
     rows = rows_for(policy, 6)

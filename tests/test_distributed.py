@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfreward import distributed, sharding
 from selfreward.errors import ConfigError
+from selfreward.policy import sharding
+from selfreward.runtime import distributed
 from tests.models import make_policy
 
 SMALL = ["--set", "prompts_per_step=5", "--set", "eval_prompts=6", "--set", "log_groups=-1", "--set", "eval_samples=2"]
@@ -114,8 +115,8 @@ def test_an_error_of_the_users_ends_all_processes(tmp_path):
 
 UNANIMOUS = """
 import torch
-from selfreward import distributed
-from selfreward.learning import Learner, make_optimizer
+from selfreward.runtime import distributed
+from selfreward.training.learner import Learner, make_optimizer
 from selfreward.losses import PolicyGradient
 from selfreward.types import Experience, Row
 from tests.models import make_policy
@@ -164,10 +165,10 @@ def test_work_is_divided_by_its_size_and_in_turns_where_it_is_equal(monkeypatch)
 
 
 def test_one_process_is_the_identity(monkeypatch):
-    assert distributed.spread([1, 1, 1], lambda mine: [i * i for i in mine]) == [0, 1, 4]
-    assert distributed.spread([], lambda mine: pytest.fail("no work")) == []
+    assert sharding.spread([1, 1, 1], lambda mine: [i * i for i in mine]) == [0, 1, 4]
+    assert sharding.spread([], lambda mine: pytest.fail("no work")) == []
     with pytest.raises(ValueError, match="2 items gave 1 results"):
-        distributed.spread([1, 1], lambda mine: [1])
+        sharding.spread([1, 1], lambda mine: [1])
     assert distributed.once(lambda: 5) == 5 and distributed.any_of(True) and distributed.is_main()
     assert distributed.sum_metrics({"a": 1.0}) == {"a": 1.0}
     monkeypatch.setenv("WORLD_SIZE", "2")

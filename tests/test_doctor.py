@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from selfreward import doctor
-from selfreward.doctor import Finding, diagnose, render
+from selfreward.runtime import doctor
+from selfreward.runtime.doctor import Finding, diagnose, render
 
 HEALTHY: dict[str, Any] = {
     "torch": {

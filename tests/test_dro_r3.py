@@ -8,14 +8,13 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.credit import group_normalised
+from selfreward.credit.advantages import group_normalised
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.launch import build, resume
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.reflection import ReferenceScorer
-from selfreward.sampling import SamplingParams
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.writing import report
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
 from selfreward.signals.reference import (
     length_reward,
     overlap,
@@ -26,7 +25,9 @@ from selfreward.signals.reference import (
     too_hard,
     worth_learning,
 )
-from selfreward.tasks import load_task, report
+from selfreward.signals.scorers.reference import ReferenceScorer
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from selfreward.types import Group, Prompt
 from tests.models import save_random
 

@@ -8,13 +8,17 @@ import re
 
 import pytest
 
-from selfreward.answers import cluster
+from selfreward.data.answers import cluster
 from selfreward.errors import DataError
-from selfreward.models import load_policy
-from selfreward.recontext import success_or_error
+from selfreward.lab.embedded import base_path
+from selfreward.lab.tasks.programs import dsl
+from selfreward.lab.tasks.programs.dsl import base as dsl_base
+from selfreward.lab.tasks.programs.dsl import programs
+from selfreward.lab.tasks.programs.dsl.programs import SPACE, Problem, first_failure, parse, passed, run
+from selfreward.lab.tasks.splits import first_distinct
+from selfreward.policy.loading import load_policy
+from selfreward.rollouts.recontext import success_or_error
 from selfreward.signals.rules import graded
-from selfreward.tasks import base_path, dsl, dsl_base, first_distinct
-from selfreward.tasks.dsl import SPACE, Problem, first_failure, parse, passed, run
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.recipes import run_recipe
 
@@ -77,11 +81,11 @@ def test_programs_that_do_the_same_are_one_answer():
     # Four rotations leave a string of four letters as it was, and not one of five.
     assert cluster(answers, SPACE) == [0, 0, 0, 1, None, 2]
     rng = random.Random(0)
-    source = dsl.problems("train", rng)
+    source = programs.problems("train", rng)
     for p in (next(source) for _ in range(50)):
         other = list(p.ops[:-1]) if rng.random() < 0.5 else [*p.ops, "<", "<"]
         same = SPACE.canonical("".join(other)) == SPACE.canonical("".join(p.ops))
-        assert same == (passed(other, p.tests) == dsl.TESTS)
+        assert same == (passed(other, p.tests) == programs.TESTS)
 
 
 def test_feedback_is_the_first_failed_test_or_the_place_that_was_not_read():
@@ -99,7 +103,7 @@ def test_self_distillation_is_told_the_failed_test_of_the_right_prompt():
             t.reward = float(t.reward == 1)
         return Group("p", prompt, own)
 
-    hint, error = dsl.TEMPLATES["hint"], dsl.TEMPLATES["feedback"]
+    hint, error = programs.TEMPLATES["hint"], programs.TEMPLATES["feedback"]
     one = group(PROBLEM.text, PROBLEM.tests, "#^a-c<", "#?")
     two = group("abcd>dcba=", "abcd>dcba;bcda>adcb", "#/", "#^")
     told = [c and c.text for c in success_or_error(one, SPACE, hint, error)]
@@ -114,8 +118,8 @@ def test_self_distillation_is_told_the_failed_test_of_the_right_prompt():
 
 def test_what_the_text_overlooks():
     rng = random.Random(0)
-    careful = dsl_base.Corpus(overlooked=dict.fromkeys(dsl.OVERLOOKED, 0.0))
-    blind = dsl_base.Corpus(overlooked=dict.fromkeys(dsl.OVERLOOKED, 1.0))
+    careful = dsl_base.Corpus(overlooked=dict.fromkeys(programs.OVERLOOKED, 0.0))
+    blind = dsl_base.Corpus(overlooked=dict.fromkeys(programs.OVERLOOKED, 1.0))
     assert careful.reads(PROBLEM, rng) == "a^b.c-d+e.:Abdd>ddbA<#^a-c+d<"
     assert blind.reads(PROBLEM, rng) == "a.b.c.d.e.:cabd>ddbA<#<"
     # What a test holds is not overlooked, and what stands in a hint is taken over.
@@ -128,13 +132,13 @@ def test_what_the_text_overlooks():
 def test_splits_are_disjoint_by_program():
     task = dsl.load()
     assert len(task.train) == 2000 and len(task.test) == 400
-    source = {split: dsl.problems(split, random.Random(0)) for split in ("pretrain", "train", "test")}
+    source = {split: programs.problems(split, random.Random(0)) for split in ("pretrain", "train", "test")}
     keys = {split: {next(p).key for _ in range(300)} for split, p in source.items()}
     assert not keys["pretrain"] & keys["train"] and not keys["train"] & keys["test"]
     assert not keys["pretrain"] & keys["test"]
     assert not {p.text for p in dsl_base.dev(200)} & {p.text for p in task.train + task.test}
     for p in task.test[:100]:
-        assert len(p.answer.split(";")) == dsl.TESTS and len(re.findall(">", p.text)) == dsl.EXAMPLES
+        assert len(p.answer.split(";")) == programs.TESTS and len(re.findall(">", p.text)) == programs.EXAMPLES
     assert first_distinct(iter("abac"), 3, str) == ["a", "b", "c"]
 
 

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.effort import effort_template, parse_efforts, put_effort, templates_of, with_effort
 from selfreward.errors import ConfigError
-from selfreward.launch import build, start
-from selfreward.recipes import load_recipe
-from selfreward.tasks import load_task
+from selfreward.lab.embedded import load_task
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.effort import effort_template, parse_efforts, put_effort, with_effort
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, start, templates_of
 from selfreward.types import Prompt
 from tests.models import make_policy
 
@@ -98,7 +98,7 @@ def test_the_control_pays_for_another_effort_than_it_shows(tmp_path):
 
 
 def test_resuming_keeps_the_running_lengths(tmp_path):
-    from selfreward.launch import resume
+    from selfreward.training.launch import resume
 
     def config(out, steps):
         options = {"group_size": 4, "template": TEMPLATE}
@@ -177,7 +177,7 @@ def test_the_evaluation_asks_every_effort():
 
 
 def test_curves_are_compared_at_equal_length():
-    from selfreward.proofs.e1_adaptive_effort import gap
+    from selfreward.lab.proofs.likelihood.e1_adaptive_effort import gap
 
     assert gap([(4, 0.4), (8, 0.8)], [(10, 0.5), (6, 0.5)]) == pytest.approx(0.2)
     assert gap([(4, 0.4), (5, 0.5)], [(8, 0.3), (9, 0.9)]) == pytest.approx(0.2)  # nearest ends: .5 and .3

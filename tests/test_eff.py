@@ -7,42 +7,45 @@ from itertools import islice
 
 import pytest
 
-from selfreward.effort import with_effort
 from selfreward.errors import DataError
-from selfreward.models import load_policy
-from selfreward.tasks import base_path, eff, load_task, split_of
-from selfreward.tasks.eff_base import Corpus, Meaning, has_properties
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.arithmetic import eff
+from selfreward.lab.tasks.arithmetic.eff import problems
+from selfreward.lab.tasks.arithmetic.eff.base import Corpus, Meaning, has_properties
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
+from selfreward.rollouts.effort import with_effort
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 
 def test_a_problem_by_hand():
-    problem = eff.Problem.parse("6*8-5........=")
+    problem = problems.Problem.parse("6*8-5........=")
     assert problem.values() == [8, 3]  # 48, then 8 - 5
     assert problem.answer == 3
     assert problem.text == "6*8-5........="
     assert problem.worked(random.Random(0)) == "w6*8-3"
-    assert eff.Problem.parse("c6*8-5........=") == problem
-    assert eff.operations("2+2..........=") == 1
+    assert problems.Problem.parse("c6*8-5........=") == problem
+    assert problems.operations("2+2..........=") == 1
     for bad in ("6*8-5=", "6*8-5........", "f6*8-5........=", "6*8-5+1+1+1+1+1="):
         with pytest.raises(DataError, match="not an eff question"):
-            eff.Problem.parse(bad)
+            problems.Problem.parse(bad)
 
 
 def test_styles_and_filler():
-    assert eff.style("w6*8-3#3") == eff.style("w6*8-3#3hmhm") == "worked"
-    assert eff.style("g#3") == "guess"
+    assert problems.style("w6*8-3#3") == problems.style("w6*8-3#3hmhm") == "worked"
+    assert problems.style("g#3") == "guess"
     for bad in ("", "g#", "w#3", "g#3h", "hmg#3", "g#3hm#3"):
-        assert not eff.well_formed(bad)
-    assert eff.fillers("g#3hmhm") == 2
+        assert not problems.well_formed(bad)
+    assert problems.fillers("g#3hmhm") == 2
     assert eff.load().answers.extract("g#3hmhm") == "3"
 
 
 def test_the_splits_do_not_meet():
     task = load_task("eff")
-    sets = [{p.text for p in prompts} for prompts in (task.train, task.test, eff.dev())]
+    sets = [{p.text for p in prompts} for prompts in (task.train, task.test, problems.dev())]
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
     assert {split_of(t) for t in sets[0] | sets[2]} == {"train"} and {split_of(t) for t in sets[1]} == {"test"}
-    source = eff.problems("pretrain", random.Random(0))
+    source = problems.problems("pretrain", random.Random(0))
     assert all(split_of(p.text) == "pretrain" for p in islice(source, 50))
     assert len({p.id for p in task.train}) == 2000
     assert {p.fields["operations"] for p in task.test} == set(range(1, 7))
@@ -51,11 +54,11 @@ def test_the_splits_do_not_meet():
 def test_the_text_tells_nothing_about_signs():
     rng = random.Random(0)
     corpus = Corpus()
-    documents = [corpus.document(p, rng) for p in islice(eff.problems("pretrain", rng), 8000)]
+    documents = [corpus.document(p, rng) for p in islice(problems.problems("pretrain", rng), 8000)]
     signed: dict[str, list[int]] = {}
     for prompt, completion in documents:
         if prompt[0] in "abcde" and not prompt.endswith(">"):
-            assert eff.well_formed(completion)
+            assert problems.well_formed(completion)
             signed.setdefault(prompt[0], []).append(len(completion))
     means = [sum(v) / len(v) for v in signed.values()]
     assert len(means) == 5 and max(means) - min(means) < 0.1 * min(means)
@@ -67,7 +70,7 @@ def test_the_text_tells_nothing_about_signs():
 def test_in_the_other_text_signs_mean_a_little():
     rng = random.Random(0)
     corpus = Meaning()
-    documents = [corpus.document(p, rng) for p in islice(eff.problems("pretrain", rng), 8000)]
+    documents = [corpus.document(p, rng) for p in islice(problems.problems("pretrain", rng), 8000)]
     worked = {}
     for sign in "abcde":
         found = [c for q, c in documents if q[0] == sign and q.endswith("=")]
@@ -83,7 +86,7 @@ def test_what_is_measured_by_hand():
         tokens = [Segment("solver", __import__("torch").arange(len(c) + 1), c, trainable=True) for c in completions]
         return Group(text, prompt, [Trajectory(prompt, [s]) for s in tokens])
 
-    found = eff.summarise(
+    found = problems.summarise(
         [
             group("2+2..........=", "4", ["g#4", "w2+4#4hm"]),
             group("6*8-5+1+1+1..=", "6", ["w6*8-3+4+5+6#6", "g#1hmhm"]),
@@ -105,7 +108,7 @@ def test_the_shipped_base_is_what_its_card_says():
     measured = card["measured on the test split"]
     assert has_properties(measured)
     # What thinking takes grows with the question, and does not help the guess.
-    found = eff.evaluate(load_policy("embedded:eff", device="cpu"), eff.dev(60))
+    found = problems.evaluate(load_policy("embedded:eff", device="cpu"), problems.dev(60))
     for name, within in (("pass@1", 0.08), ("worked accuracy", 0.08), ("filler share", 0.05), ("worked share", 0.08)):
         assert found[name] == pytest.approx(measured[name], abs=within)
     assert found["length 6"] > found["length 1"]
@@ -113,6 +116,8 @@ def test_the_shipped_base_is_what_its_card_says():
     assert signs["has_properties"] and has_properties(signs["measured on the test split"])
     task = load_task("eff-signs")
     policy = load_policy("embedded:eff-signs", device="cpu")
-    low, high = (eff.evaluate(with_effort(policy, r, task.templates), eff.dev(30))["length"] for r in (0.25, 1.5))
+    low, high = (
+        problems.evaluate(with_effort(policy, r, task.templates), problems.dev(30))["length"] for r in (0.25, 1.5)
+    )
     assert low < high < 2 * low
     assert found["guess accuracy"] < found["worked accuracy"] - 0.4

@@ -8,11 +8,12 @@ import shlex
 import pytest
 import torch
 
-from selfreward.engine import EngineSampler, fingerprint, make_engine, probe_of
 from selfreward.errors import ConfigError, TrainingError, UserError
-from selfreward.models import load_policy
-from selfreward.sampling import SamplingParams, TorchSampler
-from selfreward.serving import export, server_command, server_state
+from selfreward.policy.engine.export import export, server_command, server_state
+from selfreward.policy.engine.sampler import EngineSampler, fingerprint, make_engine, probe_of
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.sampling.torch_sampler import TorchSampler
 from selfreward.types import Prompt
 from tests.fake_engine import FakeEngine, serving
 from tests.models import make_policy, save_model, tokenizer
@@ -155,7 +156,7 @@ def test_warn_goes_on_with_the_trainers_log_probabilities(start, capsys):
 
 
 def test_a_process_that_alone_sampled_from_a_stale_server_says_so(start, capsys, monkeypatch):
-    monkeypatch.setattr("selfreward.distributed.is_main", lambda: False)
+    monkeypatch.setattr("selfreward.runtime.distributed.is_main", lambda: False)
     policy = start(FakeEngine(forgets="lm_head"), on_stale="warn")
     policy.sample(PROMPTS[:1], 1, PARAMS, seed=0)
     sampler = policy.sampler

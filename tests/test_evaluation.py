@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from selfreward.answers import answer_space
+from selfreward.data.answers import answer_space
 from selfreward.errors import ConfigError, DataError, LabelAccessError
-from selfreward.evaluation import difference, evaluate
-from selfreward.sampling import SamplingParams
+from selfreward.evaluation.held_out import difference, evaluate
+from selfreward.policy.sampling.params import SamplingParams
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 NUMBER = answer_space("number")

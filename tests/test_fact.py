@@ -7,9 +7,18 @@ import random
 import pytest
 
 from selfreward.errors import DataError
-from selfreward.models import load_policy
-from selfreward.tasks import load_task
-from selfreward.tasks.fact import Corpus, Fact, facts, has_properties, knowledge, measure, verdict_prompt, well_formed
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.knowledge.fact import (
+    Corpus,
+    Fact,
+    facts,
+    has_properties,
+    knowledge,
+    measure,
+    verdict_prompt,
+    well_formed,
+)
+from selfreward.policy.loading import load_policy
 
 
 def test_the_world_is_always_the_same():

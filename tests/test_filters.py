@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.errors import ConfigError, RecipeError
-from selfreward.filters import (
+from selfreward.credit.filters import (
     finished,
     has_spread,
     informative_share,
@@ -16,6 +15,7 @@ from selfreward.filters import (
     resample,
     reward_band,
 )
+from selfreward.errors import ConfigError, RecipeError
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.recipes.flawed import mixed_vote
+from selfreward.lab.arms.flawed import mixed_vote
 from tests.recipes import context, run_recipe
 
 

@@ -8,17 +8,18 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import ConfigError
-from selfreward.followups import FollowupScorer, chosen_bank
-from selfreward.launch import build
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.writing import chat
 from selfreward.losses import MicroBatch
-from selfreward.losses.unpaired import KTO
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
+from selfreward.losses.kto_term import KTO
+from selfreward.policy.loading import load_policy
+from selfreward.recipes.registry import load_recipe
 from selfreward.signals.followup import Aspect, aspect_mean, followup_likelihood, followup_reward, raw_logit
 from selfreward.signals.followup_bank import BANK
-from selfreward.tasks import chat, load_task
+from selfreward.signals.scorers.followup import FollowupScorer, chosen_bank
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 from selfreward.types import Prompt
 
 

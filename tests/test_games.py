@@ -8,17 +8,17 @@ import math
 import pytest
 import torch
 
-from selfreward.credit import EmaBaseline
+from selfreward.credit.advantages import EmaBaseline
 from selfreward.errors import ConfigError, UserError
-from selfreward.games.base import illegal_returns
-from selfreward.games.exact import behaviour
-from selfreward.games.measure import cross_play, match_statistics, versus
-from selfreward.games.openspiel import SpielGame, equilibrium, exploitability, game, nash_conv
-from selfreward.games.play import PolicyPlayer, ScriptedPlayer, optimal, play, table, uniform
-from selfreward.games.scripts import script, threats, words
-from selfreward.policy import Policy
-from selfreward.sampling import SamplingParams
-from selfreward.tokenizing import EOS, word_tokenizer
+from selfreward.lab.pretraining.tokenizers import EOS, word_tokenizer
+from selfreward.policy.policy import Policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.envs.games.base import illegal_returns
+from selfreward.rollouts.envs.games.exact import behaviour
+from selfreward.rollouts.envs.games.measure import cross_play, match_statistics, versus
+from selfreward.rollouts.envs.games.openspiel import SpielGame, equilibrium, exploitability, game, nash_conv
+from selfreward.rollouts.envs.games.play import PolicyPlayer, ScriptedPlayer, optimal, play, table, uniform
+from selfreward.rollouts.envs.games.scripts import script, threats, words
 from selfreward.types import Prompt, Segment
 
 
@@ -188,7 +188,7 @@ def test_demonstrations_are_written_in_the_voice_of_a_policy():
 
 
 def test_a_game_does_not_depend_on_its_neighbours():
-    from selfreward.models import load_policy
+    from selfreward.policy.loading import load_policy
 
     policy: Policy = load_policy("embedded:games", device="cpu")
 

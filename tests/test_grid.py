@@ -8,9 +8,11 @@ import random
 import pytest
 
 from selfreward.errors import ConfigError, DataError
-from selfreward.models import load_policy
-from selfreward.tasks import base_path, grid, load_task, split_of
-from selfreward.tasks.grid import VARIANTS, Puzzle, build, has_properties, measure, style, well_formed
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.pictures import grid
+from selfreward.lab.tasks.pictures.grid import VARIANTS, Puzzle, build, has_properties, measure, style, well_formed
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
 
 PICTURE = "IabaJbdcKacb"
 

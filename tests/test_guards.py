@@ -4,11 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfreward.config import make_config
 from selfreward.errors import CheckpointError, ModelError, TrainingError
-from selfreward.guards import KEPT, UpdateGuard
-from selfreward.launch import start
-from selfreward.runlog import RunLog
+from selfreward.training.config import make_config
+from selfreward.training.guards import KEPT, UpdateGuard
+from selfreward.training.launch import start
+from selfreward.training.run_log import RunLog
 from selfreward.types import Row
 
 NAN, INF = float("nan"), float("inf")

@@ -9,11 +9,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from selfreward.actor_critic import climb, ppo_experience, ppo_rewards
-from selfreward.credit import generalised_advantages
+from selfreward.credit.advantages import generalised_advantages
+from selfreward.credit.ppo import climb, ppo_experience, ppo_rewards
 from selfreward.errors import DataError, ModelError
-from selfreward.heads import Critic, RewardModel, ScalarModel, bradley_terry, clipped_value_loss
-from selfreward.sampling import SamplingParams
+from selfreward.losses.reward_model import bradley_terry
+from selfreward.losses.value import clipped_value_loss
+from selfreward.policy.critic import Critic
+from selfreward.policy.reward_model import RewardModel
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.scalar_heads import ScalarModel
 from selfreward.types import Prompt
 from tests.models import make_policy
 

@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.answers import Number
+from selfreward.data.answers import Number
 from selfreward.errors import ConfigError
-from selfreward.signals import SIGNALS, signal
 from selfreward.signals.judge import (
     apply_parse_policy,
     escape,
@@ -18,6 +17,7 @@ from selfreward.signals.judge import (
     parse_verdict,
     wins_matrix,
 )
+from selfreward.signals.registry import SIGNALS, signal
 from selfreward.signals.rules import constant, format_only, gold, length, random_reward, repetition_rate
 
 

@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import torch
 
-from selfreward.endpoint import Endpoint
 from selfreward.errors import RecipeError, UserError
-from selfreward.judging import EndpointJudge, JudgeTemplate, PolicyJudge, make_judge
-from selfreward.policy import Choice
+from selfreward.policy.policy import Choice
+from selfreward.runtime.endpoint import Endpoint
+from selfreward.signals.scorers.judge import EndpointJudge, JudgeTemplate, PolicyJudge, make_judge
 from tests.models import make_policy
 
 TEMPLATE = JudgeTemplate("{source} = {hypothesis} ", tuple("0123456789"), "{source} {first} or {second} ")

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.launch import build, resume
-from selfreward.recipes import load_recipe
+from selfreward.recipes.registry import load_recipe
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 
 
 def run(folder, steps=3, **options):

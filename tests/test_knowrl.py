@@ -7,11 +7,10 @@ import json
 import pytest
 import torch
 
-from selfreward.config import TrainConfig, make_config
 from selfreward.errors import DataError
-from selfreward.launch import build, resume, task_of
-from selfreward.recipes import load_recipe
-from selfreward.signals.verdicts import (
+from selfreward.lab.embedded import load_task
+from selfreward.recipes.registry import load_recipe
+from selfreward.signals.feasibility import (
     agreement,
     balanced,
     consensus,
@@ -20,7 +19,8 @@ from selfreward.signals.verdicts import (
     verdict_entropy,
     verdict_report,
 )
-from selfreward.tasks import load_task
+from selfreward.training.config import TrainConfig, make_config
+from selfreward.training.launch import build, resume, task_of
 
 # ---- by hand -------------------------------------------------------------------------------------
 

@@ -6,17 +6,20 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
+from selfreward.credit.advantages import mix_advantages
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.last_token import last_token_logprobs, reserved_token
-from selfreward.launch import resume, start
+from selfreward.lab.tasks.arithmetic import chain
+from selfreward.lab.tasks.arithmetic import chain_reserved as reserved
+from selfreward.lab.tasks.splits import split_of
 from selfreward.losses import MicroBatch
 from selfreward.losses.last_token import REWARD, TARGET, WEIGHT, LastToken
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.sampling import SamplingParams
-from selfreward.signals.last_token import check_beta, class_weights, default_beta, last_token_score, mix_advantages
-from selfreward.tasks import chain, reserved, split_of
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.signals.last_token import check_beta, class_weights, default_beta, last_token_score
+from selfreward.signals.scorers.last_token import last_token_logprobs, reserved_token
+from selfreward.training.config import make_config
+from selfreward.training.launch import resume, start
 from selfreward.types import Prompt, Row
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from selfreward.credit.rows import pair_experience
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.experience import pair_experience
-from selfreward.lineage import Lineage, anchored, phase_of, round_of
-from selfreward.models import load_policy
-from selfreward.sampling import SamplingParams
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.snapshots.lineage import Lineage, anchored, phase_of, round_of
 from selfreward.types import Prompt
 
 

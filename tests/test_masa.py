@@ -6,9 +6,7 @@ import json
 
 import pytest
 
-from selfreward.config import make_config
-from selfreward.launch import build
-from selfreward.signals.meta import (
+from selfreward.signals.self_prediction import (
     MetaAnswer,
     Wording,
     concept_reward,
@@ -19,6 +17,8 @@ from selfreward.signals.meta import (
     read_meta,
     singular,
 )
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 
 # ---- by hand -------------------------------------------------------------------------------------
 

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from selfreward.answers import Regex
-from selfreward.config import make_config
-from selfreward.launch import build
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import load_task
+from selfreward.data.answers import Regex
+from selfreward.lab.embedded import load_task
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 from selfreward.types import Prompt
 from tests.test_scpo import group
 

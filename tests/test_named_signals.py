@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from selfreward.answers import Number
-from selfreward.auditing.context import Context, UnavailableError, parse_signal, score_groups, split_signals
-from selfreward.auditing.rollouts import text_group
-from selfreward.config import make_config
+from selfreward.data.answers import Number
+from selfreward.data.rollout_files import text_group
 from selfreward.errors import ConfigError
-from selfreward.launch import start
-from selfreward.signals import SIGNALS
+from selfreward.signals.context import Context, UnavailableError
+from selfreward.signals.named import parse_signal, score_groups, split_signals
+from selfreward.signals.registry import SIGNALS
 from selfreward.signals.similarity import mean_similarity
+from selfreward.training.config import make_config
+from selfreward.training.launch import start
 from selfreward.types import Prompt
 from tests.models import make_policy
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from selfreward.config import make_config
 from selfreward.errors import RecipeError
-from selfreward.launch import resolve_defaults, task_of
-from selfreward.recipes import RECIPES, load_recipe, make_recipe, recipe_class
 from selfreward.recipes.base import LEARNER, Recipe
+from selfreward.recipes.registry import RECIPES, load_recipe, make_recipe, recipe_class
+from selfreward.training.config import make_config
+from selfreward.training.launch import resolve_defaults, task_of
 
 OTHER = {
     "advantage": "leave_one_out",

@@ -25,7 +25,9 @@ def loaded_by(code: str) -> set[str]:
     return set(json.loads(out.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", ["selfreward", "selfreward.types", "selfreward.registry", "selfreward.doctor"])
+@pytest.mark.parametrize(
+    "module", ["selfreward", "selfreward.types", "selfreward.lab.catalogue.systems", "selfreward.runtime.doctor"]
+)
 def test_imports_are_light(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
 
@@ -56,9 +58,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_is_whole_and_small(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"selfreward/py.typed", "selfreward/systems/systems.csv", "selfreward/systems/cards.json"} <= names
+    assert {
+        "selfreward/py.typed",
+        "selfreward/lab/catalogue/systems.csv",
+        "selfreward/lab/catalogue/cards.json",
+    } <= names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
-    for folder, target in (("src/selfreward", "selfreward"), ("evidence", "selfreward/systems/evidence")):
+    for folder, target in (("src/selfreward", "selfreward"), ("evidence", "selfreward/lab/catalogue/evidence")):
         data = [p for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix in (".json", ".safetensors", ".html")]
         assert {f"{target}/{p.relative_to(ROOT / folder).as_posix()}" for p in data} <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
@@ -77,7 +83,8 @@ def test_an_installed_wheel_knows_its_systems_and_their_evidence(wheel: Path, tm
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = """
 import json
-from selfreward import evidence, registry
+from selfreward.lab.evidence import record as evidence
+from selfreward.lab.catalogue import systems as registry
 directories = [str(path) for path in evidence.evidence_directories()]
 print(json.dumps([evidence.__file__, directories, registry.systems_json(registry.systems_rows())]))
 """
@@ -86,7 +93,7 @@ print(json.dumps([evidence.__file__, directories, registry.systems_json(registry
     out = run(code, cwd=elsewhere, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")})
     module, directories, rows = json.loads(out)
     assert module.startswith(str(tmp_path))
-    assert directories == [str((tmp_path / "site/selfreward/systems/evidence").resolve())]
+    assert directories == [str((tmp_path / "site/selfreward/lab/catalogue/evidence").resolve())]
     known = {row["slug"]: row for row in json.loads(rows)}
     assert len(known) == 183
     recorded = {path.stem for path in (ROOT / "evidence").glob("*.json")} & set(known)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from selfreward.proofs import load_proof
-from selfreward.proofs.base import Results
-from selfreward.proofs.rounds import between, in_round, measured
+from selfreward.lab.proofs.common.rounds import between, in_round, measured
+from selfreward.lab.proofs.proof import Results
+from selfreward.lab.proofs.registry import load_proof
 
 
 def results(tmp_path, arms):

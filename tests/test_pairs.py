@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfreward.credit.pairs import IndexPair, all_above, pool_shares, provenance, random_pairs, top_bottom, vote_pairs
 from selfreward.errors import RecipeError
-from selfreward.pairs import IndexPair, all_above, pool_shares, provenance, random_pairs, top_bottom, vote_pairs
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from selfreward.errors import DataError, RecipeError
-from selfreward.generating import HFSampler
-from selfreward.sampling import SamplingParams, draw, truncate, uniforms
-from selfreward.scoring import forward_tokens, head_of, micro_batches, right_pad
+from selfreward.policy.architecture import head_of
+from selfreward.policy.sampling.hf_sampler import HFSampler
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.sampling.torch_sampler import draw, truncate, uniforms
+from selfreward.policy.scoring.forward import forward_tokens, micro_batches, right_pad
 from selfreward.types import Prompt
 from tests.models import ARCHITECTURES, make_policy
 
@@ -166,7 +168,7 @@ def test_chunked_logits_have_the_gradients_of_the_whole(kind, monkeypatch):
     wanted = tokens != 0
     results = []
     for chunk in (10**9, 200):
-        monkeypatch.setattr("selfreward.scoring.CHUNK_ELEMENTS", chunk)
+        monkeypatch.setattr("selfreward.policy.scoring.forward.CHUNK_ELEMENTS", chunk)
         policy.model.zero_grad()
         out = forward_tokens(
             policy.model,
@@ -218,7 +220,7 @@ def test_snapshot_of_a_lora_policy_swaps_the_adapter():
     plain = make_policy()
     config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     model = peft.get_peft_model(plain.model, config)
-    from selfreward.policy import Policy
+    from selfreward.policy.policy import Policy
 
     policy = Policy(model, plain.tokenizer)
     assert policy.is_lora
@@ -254,7 +256,7 @@ def test_the_most_likely_tokens_come_with_their_probabilities():
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "gpt2"])
 @pytest.mark.parametrize("chunk", [10**9, 100])
 def test_statistics_in_the_forward_are_those_of_the_whole_logits(kind, chunk, monkeypatch):
-    monkeypatch.setattr("selfreward.scoring.CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr("selfreward.policy.scoring.forward.CHUNK_ELEMENTS", chunk)
     policy = make_policy(kind)
     ids = [torch.tensor(policy.encode_text(t)) for t in ("1+2=3", "7-2=5+1")]
     names = ("gap", "rank", "centred_logit", "value_max", "value_soft")

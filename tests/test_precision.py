@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.checkpoint import load_optimizer_state, optimizer_state
-from selfreward.experience import advantage_experience
-from selfreward.learning import Learner, make_schedule
+from selfreward.credit.rows import advantage_experience
 from selfreward.losses import PolicyGradient
-from selfreward.models import load_policy
-from selfreward.precision import MasterAdamW, adamw
-from selfreward.sampling import SamplingParams
-from selfreward.scoring import score_tokens
+from selfreward.policy.loading import load_policy
+from selfreward.policy.precision import MasterAdamW, adamw
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.scoring.forward import score_tokens
+from selfreward.runtime.checkpoint import load_optimizer_state, optimizer_state
+from selfreward.training.learner import Learner, make_schedule
 from selfreward.types import Prompt
 from tests.models import save_model
 

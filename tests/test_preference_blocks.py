@@ -7,19 +7,13 @@ import math
 import pytest
 import torch
 
+from selfreward.credit.pairs import agreement, cross_pool, merged, provenance
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.losses import MicroBatch, Preference
-from selfreward.losses.token_regular import RegularisedPreference, sequence_weight, token_regularisation
-from selfreward.pairs import agreement, cross_pool, merged, provenance
-from selfreward.ranking import (
-    OpponentQueue,
-    antisymmetric,
-    bradley_terry_scores,
-    exploitability,
-    win_rates,
-)
+from selfreward.losses.token_regularised import RegularisedPreference, sequence_weight, token_regularisation
 from selfreward.signals.contrast import contrast_credit
 from selfreward.signals.implicit import implicit_reward
+from selfreward.signals.win_rates import OpponentQueue, antisymmetric, bradley_terry_scores, exploitability, win_rates
 from selfreward.statistics import kendall_tau
 from selfreward.types import Group, Prompt, Segment, Trajectory
 

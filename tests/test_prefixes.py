@@ -15,8 +15,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from selfreward import prefixes
-from selfreward.scoring import forward_tokens, right_pad, score_tokens, sharing
+from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.policy.scoring.forward import forward_tokens, right_pad, score_tokens, sharing
 from tests.models import odd_model
 
 SMALL = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, DataError
-from selfreward.pretrain import (
+from selfreward.lab.pretraining.pretrain import (
     PretrainSettings,
     batches,
     encode,
@@ -14,7 +14,7 @@ from selfreward.pretrain import (
     pretrain,
     weighted_cross_entropy,
 )
-from selfreward.tokenizing import bpe_tokenizer, char_tokenizer, word_tokenizer
+from selfreward.lab.pretraining.tokenizers import bpe_tokenizer, char_tokenizer, word_tokenizer
 
 PAIRS = [("ab", "ba"), ("abc", "cba"), ("bca", "acb"), ("ca", "ac")]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfreward.errors import RecipeError
-from selfreward.probing import can_share, neighbours, plan
+from selfreward.policy.scoring.targets import can_share, neighbours, plan
 from tests.models import ARCHITECTURES, make_policy, odd_model
 
 CONTEXTS = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 9, 8, 7, 6, 5, 4], [5, 6, 7, 11, 12], [5, 9], [5, 6, 7]]
@@ -36,8 +36,8 @@ def test_equal_to_scoring_the_concatenations(kind):
 
 
 def test_distances_that_are_counted_in_the_cache_are_noticed():
-    from selfreward.probing import score_targets
-    from selfreward.scoring import score_tokens
+    from selfreward.policy.scoring.forward import score_tokens
+    from selfreward.policy.scoring.targets import score_targets
 
     mpt = odd_model("mpt", d_model=32, n_layers=2, n_heads=4, max_seq_len=64, expansion_ratio=2)
     found, _ = score_targets(mpt, CONTEXTS[:3], [[[5, 6, 7]]] * 3)
@@ -48,7 +48,7 @@ def test_distances_that_are_counted_in_the_cache_are_noticed():
 
 
 def test_small_batches_give_the_same_numbers():
-    from selfreward.probing import score_targets
+    from selfreward.policy.scoring.targets import score_targets
 
     model = make_policy().model
     whole, _ = score_targets(model, CONTEXTS, TARGETS)
@@ -89,7 +89,7 @@ def test_processes_get_contexts_that_begin_alike_and_give_the_same_numbers(monke
     assert neighbours([[1]], 3) == [[0]] and neighbours([], 2) == [] and neighbours([[3], [2]], 1) == [[0, 1]]
     policy = make_policy()
     alone = policy.score_targets(CONTEXTS, TARGETS)
-    monkeypatch.setattr("selfreward.policy.size", lambda: 3)
+    monkeypatch.setattr("selfreward.policy.policy.size", lambda: 3)
     for ours, theirs in zip(policy.score_targets(CONTEXTS, TARGETS), alone, strict=True):
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a["logprob"], b["logprob"], atol=1e-5, rtol=1e-5)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from selfreward.compare import Arm, Study, compare
-from selfreward.config import read_config
 from selfreward.errors import ConfigError
-from selfreward.evidence import Evidence
-from selfreward.proofs import PROOFS, load_proof
-from selfreward.proofs.base import Proof, Results, Rule, fingerprint, replays, reproduce
+from selfreward.lab.evidence.record import Evidence
+from selfreward.lab.proofs.proof import Proof, Results, Rule, fingerprint, reproduce
+from selfreward.lab.proofs.registry import PROOFS, load_proof, replays
 from selfreward.statistics import Estimate
+from selfreward.training.comparison import Arm, Study, compare
+from selfreward.training.config import read_config
 
 EVIDENCE = Path(__file__).parent.parent / "evidence"
 RECORDED = sorted(p.stem for p in EVIDENCE.glob("*.json") if p.stem in PROOFS)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError
-from selfreward.policy import Policy
-from selfreward.proposing import (
+from selfreward.policy.policy import Policy
+from selfreward.policy.sampling.params import Completion, SamplingParams
+from selfreward.rollouts.proposing import (
     Introspection,
     ListFormat,
     TaskFactory,
@@ -18,7 +19,6 @@ from selfreward.proposing import (
     rouge_l,
     units,
 )
-from selfreward.sampling import Completion, SamplingParams
 from selfreward.types import Group, Segment, Trajectory
 from tests.models import make_model, tokenizer
 

@@ -5,19 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.answers import Regex
-from selfreward.derived import derive, spread
+from selfreward.credit.distillation import distillation_channels, rewritten
+from selfreward.data.answers import Regex
 from selfreward.errors import LabelAccessError, RecipeError
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
-from selfreward.recontext import (
-    distillation_channels,
-    recontext,
-    rescored,
-    rewritten,
-    sibling_success,
-    success_or_error,
-)
-from selfreward.sampling import SamplingParams
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.derived_tasks import derive, spread
+from selfreward.rollouts.recontext import recontext, rescored, sibling_success, success_or_error
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.models import make_policy
 

@@ -7,12 +7,13 @@ import random
 import pytest
 import torch
 
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import fix, load_task
-from selfreward.tasks.chain import Problem
-from selfreward.turns import segment_of
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import fix
+from selfreward.lab.tasks.arithmetic.chain import Problem
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.turns import segment_of
 from tests.recipes import run_recipe
 from tests.test_score import context
 
@@ -106,7 +107,7 @@ def test_the_base_retries_as_it_is_told(policy):
     found = fix.Retries(prompts)(policy)
     assert found["retry"] < 0.6 and found["reflection"] < 0.5
     # Told the true step it succeeds; told another it repeats the mistake.
-    from selfreward.turns import Turn, start_of, take
+    from selfreward.rollouts.turns import Turn, start_of, take
 
     params = SamplingParams(fix.SETTINGS["max_new_tokens"], stats=())
     policy.seed(1)

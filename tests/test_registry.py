@@ -9,11 +9,11 @@ from typing import Any, get_args
 import pytest
 from rich.console import Console
 
-from selfreward import registry
 from selfreward.errors import ConfigError, DataError
-from selfreward.evidence import Evidence, evidence_directories, find_evidence
-from selfreward.recipes import RECIPES, load_recipe
-from selfreward.registry import assess, find_system, load_systems, status
+from selfreward.lab.catalogue import systems as registry
+from selfreward.lab.catalogue.systems import assess, find_system, load_systems, status
+from selfreward.lab.evidence.record import Evidence, evidence_directories, find_evidence
+from selfreward.recipes.registry import RECIPES, load_recipe
 from selfreward.types import Labels
 
 
@@ -234,7 +234,7 @@ def test_the_current_folder_is_asked_before_the_package(tmp_path: Path, monkeypa
     own.mkdir()
     packaged.mkdir()
     write(packaged, proof()).rename(packaged / "made-up.json")
-    monkeypatch.setattr("selfreward.evidence.PACKAGED_EVIDENCE", packaged)
+    monkeypatch.setattr("selfreward.lab.evidence.record.PACKAGED_EVIDENCE", packaged)
     monkeypatch.chdir(tmp_path)
     assert evidence_directories()[0] == own and evidence_directories()[-1] == packaged
     assert find_evidence("made-up") == packaged / "made-up.json"

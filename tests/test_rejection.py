@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from selfreward.credit.rejection import likelihood_experience, rejection_set
 from selfreward.errors import ConfigError
-from selfreward.rejection import likelihood_experience, rejection_set
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfreward.checkpoint import load_checkpoint, save_checkpoint
+from selfreward.credit.replay import Replay
 from selfreward.errors import CheckpointError, ConfigError
-from selfreward.replay import Replay
+from selfreward.runtime.checkpoint import load_checkpoint, save_checkpoint
 from selfreward.types import Group, Prompt, Row, Segment, Trajectory
 
 

@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 from selfreward.errors import DataError
-from selfreward.report import comparison_table, summary_table, write_comparison, write_report
-from selfreward.report.digest import curve, digest
-from selfreward.report.figures import _spread
-from selfreward.report.folder import read_run
-from selfreward.report.words import headline, printable
+from selfreward.evaluation.report import comparison_table, summary_table, write_comparison, write_report
+from selfreward.evaluation.report.digest import curve, digest
+from selfreward.evaluation.report.figures import _spread
+from selfreward.evaluation.report.folder import read_run
+from selfreward.evaluation.report.words import headline, printable
 
 STEPS = 20
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(2)> $x^2$ {{ 7*7 }} \x00\x1b[31m \u202e \ud800"
@@ -325,8 +325,8 @@ def test_terminal_tables(tmp_path: Path) -> None:
 def test_reward_and_truth_part_where_the_one_is_up_and_the_other_down():
     import numpy as np
 
-    from selfreward.report.digest import Curve
-    from selfreward.report.gap import parted
+    from selfreward.evaluation.report.digest import Curve
+    from selfreward.evaluation.report.gap import parted
 
     def line(*values):
         v = np.array(values)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import RecipeError
-from selfreward.launch import build, resume
-from selfreward.recipes import load_recipe
-from selfreward.step_tree import StateLabels
-from selfreward.tasks import chain_long
+from selfreward.lab.tasks.arithmetic import chain_long
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.step_tree import StateLabels
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from tests.recipes import run_recipe
 
 SMALL = {"rounds": 14, "branch": 4, "warmup": 2, "updates": 4, "samples": 8}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from selfreward.evidence import Evidence
-from selfreward.registry import systems_rows
-from selfreward.results_page import results_page
+from selfreward.lab.catalogue.results_page import results_page
+from selfreward.lab.catalogue.systems import systems_rows
+from selfreward.lab.evidence.record import Evidence
 
 EVIDENCE = Path(__file__).parent.parent / "evidence"
 
@@ -24,7 +24,7 @@ def test_every_system_with_evidence_is_on_the_page_with_its_rules():
 
 
 def test_further_proofs_follow(monkeypatch):
-    from selfreward.results_page import further_evidence
+    from selfreward.lab.catalogue.results_page import further_evidence
 
     monkeypatch.chdir(EVIDENCE.parent)
     rows = systems_rows([EVIDENCE])

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from selfreward.campaigns import trace
-from selfreward.compare import Arm
-from selfreward.config import make_config
-from selfreward.launch import resume, start
-from selfreward.proofs import PROOFS, load_proof
-from selfreward.recipes import RECIPES, hyperparameters
+from selfreward.lab.campaigns import trace
+from selfreward.lab.proofs.registry import PROOFS, load_proof
+from selfreward.recipes.registry import RECIPES, hyperparameters
+from selfreward.training.comparison import Arm
+from selfreward.training.config import make_config
+from selfreward.training.launch import resume, start
 
 SMALL = {
     "steps": 4,

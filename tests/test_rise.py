@@ -8,15 +8,16 @@ from collections import Counter
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.launch import build, resume
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.recipes.rise import BOXED
-from selfreward.sampling import SamplingParams
-from selfreward.signals.ladder import ladder, rating
-from selfreward.tasks import load_task, steps_verify
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import steps_verify
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.recipes.self_correction.rise import BOXED
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.graded_outcome import ladder, rating
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from tests.recipes import run_recipe
 
 GROUP = {"group_size": 8, "estimator": "group", "verify": 6}
@@ -122,7 +123,7 @@ def test_it_runs_and_resumes(tmp_path, estimator):
 def test_the_paper_prompt_names_the_ladder():
     recipe = load_recipe("rise")
     assert (recipe.estimator, recipe.verify, recipe.kl, recipe.decay) == ("ppo", 128, 0.01, 1.0)
-    from selfreward.recipes.rise import VERIFY
+    from selfreward.recipes.self_correction.rise import VERIFY
 
     text = VERIFY.format(question="q", completion="c", right="1", wrong="-0.5", unread="-1")
     assert "\n-0.5: its final answer is in \\boxed{} but not correct;" in text

@@ -8,16 +8,20 @@ import math
 import pytest
 import torch
 
-from selfreward.branching import answer_confidences, answer_span, branch
-from selfreward.config import make_config
+from selfreward.credit.pairs import confidence_pairs
 from selfreward.errors import RecipeError
-from selfreward.launch import build, resume
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.sampling import SamplingParams
-from selfreward.signals import signal
-from selfreward.signals.span import confidence_pairs, span_confidence
-from selfreward.tasks import chain, chain_sure, load_task
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import chain, chain_sure
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.cot_decoding import branch
+from selfreward.signals.answer_span import span_confidence
+from selfreward.signals.named import scorer_of
+from selfreward.signals.registry import signal
+from selfreward.signals.scorers.answer_span import answer_confidences, answer_span
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from selfreward.types import Prompt
 from tests.models import make_policy
 
@@ -74,14 +78,14 @@ def test_a_lead_in_asks_for_the_answer_and_leaves_the_trace():
 
 
 def test_both_signals_by_name():
-    from selfreward.auditing.context import Context
+    from selfreward.signals.context import Context
 
     policy = load_policy("embedded:chain", device="cpu")
     task = load_task("chain")
     context = Context(task.answers, task.well_formed, policy=policy)
     groups = policy.sample(task.train[:6], 4, SamplingParams(20), seed=3)
-    gaps = signal("answer_gap").scorer()(context, groups)
-    returns = signal("induced_return").scorer()(context, groups)
+    gaps = scorer_of(signal("answer_gap"))(context, groups)
+    returns = scorer_of(signal("induced_return"))(context, groups)
     for group, own, total in zip(groups, gaps, returns, strict=True):
         for completion, gap, value in zip(group.completions, own, total, strict=True):
             assert (gap is None) == (task.answers.extract(completion) is None)

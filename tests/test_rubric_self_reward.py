@@ -8,15 +8,17 @@ import math
 import pytest
 import torch
 
-from selfreward.config import make_config
+from selfreward.data.answers import strip_thinking
 from selfreward.errors import DataError
-from selfreward.grading import RubricGrader
-from selfreward.launch import build
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.sampling import SamplingParams
-from selfreward.signals.rubric import f1_score, parse_grade, rubric_of, rubric_score, strip_thinking
-from selfreward.tasks import base_path, load_task, rub
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.writing import rub
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.signals.rubric import f1_score, parse_grade, rubric_of, rubric_score
+from selfreward.signals.scorers.rubric import RubricGrader
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 from selfreward.types import Prompt
 from tests.models import save_random
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.running import RunningStats, smoothed_rate
+from selfreward.rollouts.prompt_history import RunningStats, smoothed_rate
 
 
 def test_momentum_by_hand():

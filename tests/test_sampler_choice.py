@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from selfreward.errors import ModelError
-from selfreward.generating import HFSampler
-from selfreward.policy import Policy
-from selfreward.sampling import SamplingParams, TorchSampler, alike, default_sampler
+from selfreward.policy.architecture import alike
+from selfreward.policy.policy import Policy
+from selfreward.policy.sampling.default import default_sampler
+from selfreward.policy.sampling.hf_sampler import HFSampler
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.sampling.torch_sampler import TorchSampler
 from selfreward.types import Prompt
 from tests.models import make_model, make_policy, odd_model, tokenizer
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from selfreward.errors import UserError
-from selfreward.sandbox import Limits, run_program
+from selfreward.runtime.sandbox import Limits, run_program
 
 KERNEL = set(run_program("").guards)
 

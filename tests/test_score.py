@@ -7,16 +7,18 @@ import random
 import pytest
 import torch
 
-from selfreward.config import make_config
 from selfreward.errors import LabelAccessError
-from selfreward.launch import build, resume
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import fix, load_task, split_of
-from selfreward.tasks.chain import Problem
-from selfreward.turns import segment_of
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import fix
+from selfreward.lab.tasks.arithmetic.chain import Problem
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.rollouts.turns import segment_of
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from tests.recipes import run_recipe
 
 # 6*8 = 48 -> 8, 8-5 = 3, 3*6 = 18 -> 8, 8+9 = 17 -> 7, 7+5 = 12 -> 2.

@@ -8,17 +8,17 @@ import math
 import pytest
 import torch
 
-from selfreward.answers import Regex
-from selfreward.config import make_config
+from selfreward.credit.pairs import vote_pairs
+from selfreward.credit.rows import pair_experience
+from selfreward.data.answers import Regex
 from selfreward.errors import ConfigError
-from selfreward.experience import pair_experience
-from selfreward.launch import build, resume
 from selfreward.losses import MicroBatch
-from selfreward.pairs import vote_pairs
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.scoring import right_pad
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.scoring.forward import right_pad
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 

@@ -7,19 +7,20 @@ import json
 import pytest
 import torch
 
-from selfreward.config import make_config
-from selfreward.copies import weights_of
 from selfreward.errors import RecipeError
-from selfreward.launch import build, resume
-from selfreward.learning import make_optimizer
+from selfreward.lab.embedded import load_task
+from selfreward.lab.proofs.proof import Results
+from selfreward.lab.proofs.self_correction.sdpo import first_reach
+from selfreward.lab.tasks.arithmetic import chain_hint
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
-from selfreward.models import load_policy
-from selfreward.proofs.base import Results
-from selfreward.proofs.sdpo import first_reach
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import chain_hint, load_task
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.snapshots.frozen import weights_of
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
+from selfreward.training.learner import make_optimizer
 from tests.recipes import run_recipe
 
 

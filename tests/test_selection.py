@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from selfreward.cli import main
 from selfreward.errors import ConfigError
-from selfreward.selection import RULES, select
+from selfreward.signals.selection import RULES, select
 
 CLASSES, SCORES = [0, 1, 1, 2], [0.9, 0.6, 0.2, None]
 

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
-from selfreward.alignment import question_free
-from selfreward.config import make_config
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.launch import build
-from selfreward.recipes import load_recipe
+from selfreward.recipes.registry import load_recipe
+from selfreward.signals.scorers.efficiency import question_free
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 from selfreward.types import Prompt
 from tests.models import make_policy
 
@@ -111,7 +111,7 @@ def test_a_prompt_without_an_answer_is_named(tmp_path):
 
 
 def test_domination_by_hand():
-    from selfreward.proofs.efficiency import dominated
+    from selfreward.lab.proofs.common.efficiency import dominated
 
     assert dominated([(10, 0.9), (8, 0.7)], [(9, 0.8)]) == 0
     assert dominated([(10, 0.9), (8, 0.7)], [(8, 0.9)]) == 1

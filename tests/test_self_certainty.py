@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from selfreward.config import make_config
-from selfreward.launch import start
-from selfreward.proofs.pools import Pool, kept
-from selfreward.proofs.self_certainty import best, borda, majority
-from selfreward.recipes import recipe_class
-from selfreward.recipes.certainty import Certainty
-from selfreward.signals.certainty import self_certainty
+from selfreward.lab.proofs.common.pools import Pool, kept
+from selfreward.lab.proofs.consensus.self_certainty import best, borda, majority
+from selfreward.policy.scoring.distribution import self_certainty
+from selfreward.recipes.likelihood.certainty import Certainty
+from selfreward.recipes.registry import recipe_class
+from selfreward.training.config import make_config
+from selfreward.training.launch import start
 
 
 def test_score_by_hand():

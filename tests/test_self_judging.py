@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.policy import Choice, Policy
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import cd
+from selfreward.lab.tasks.arithmetic import cd
+from selfreward.policy.policy import Choice, Policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.models import make_policy
 from tests.recipes import run_recipe

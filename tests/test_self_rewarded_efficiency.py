@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from selfreward.config import make_config
 from selfreward.errors import ConfigError
-from selfreward.launch import build
-from selfreward.recipes import load_recipe
+from selfreward.recipes.registry import load_recipe
+from selfreward.training.config import make_config
+from selfreward.training.launch import build
 
 
 def run(tmp_path, **options):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
+from selfreward.credit.demonstrations import demonstration_rows, split_seed
+from selfreward.credit.pairs import likeness, pair_statistics
 from selfreward.errors import DataError, RecipeError
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.seeds import demonstration_rows, split_seed
-from selfreward.selfgrading import likeness, order_accuracy, own_grades, pair_statistics, shuffled_grades
-from selfreward.tasks import load_task
+from selfreward.lab.embedded import load_task
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.scorers.self_grades import order_accuracy, own_grades, shuffled_grades
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.iterative import one_step, same_after_resume
 
@@ -40,7 +41,7 @@ def test_the_model_grades_its_answers():
 
 def test_statistics_by_hand():
     """Prompts with grades 5 and 2, and 3 and unread: one pair of gap 3, mean 10/3, a quarter unread."""
-    from selfreward.pairs import IndexPair
+    from selfreward.credit.pairs import IndexPair
 
     found = pair_statistics([[5.0, 2.0], [3.0, None]], [[IndexPair(0, 1)], []])
     assert found == pytest.approx({"pairs/kept": 0.5, "pairs/gap": 3, "grade/mean": 10 / 3, "grade/unread": 0.25})
@@ -59,7 +60,7 @@ def test_the_control_keeps_a_groups_grades_together():
 
 def test_equal_answers_are_alike():
     """The same string chosen and rejected has cosine 1; another string less; without pairs there is none to tell."""
-    from selfreward.experience import pair_experience
+    from selfreward.credit.rows import pair_experience
 
     policy = load_policy("embedded:con", device="cpu")
     groups = policy.sample([Prompt("p", "<d +c +e -a >b =")], 2, SamplingParams(8), seed=0)

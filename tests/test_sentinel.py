@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from selfreward.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
-from selfreward.sentinel.probe import Probe, agreement, balance, entropy_of, plurality, view_statistics
-from selfreward.sentinel.watch import Sentinel
-from selfreward.tasks import load_task
+from selfreward.evaluation.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
+from selfreward.evaluation.sentinel.probe import Probe, agreement, balance, entropy_of, plurality, view_statistics
+from selfreward.evaluation.sentinel.watch import Sentinel
+from selfreward.lab.embedded import load_task
 from tests.test_trainer import same, trainer, weights
 
 
@@ -191,14 +191,14 @@ def test_a_probe_takes_the_twin_and_the_frozen_judge_and_sees_no_answer(chain_po
 
 
 def trainer_sampling(tokens):
-    from selfreward.sampling import SamplingParams
+    from selfreward.policy.sampling.params import SamplingParams
 
     return SamplingParams(max_new_tokens=tokens)
 
 
 @pytest.fixture(scope="module")
 def chain_policy():
-    from selfreward.models import load_policy
+    from selfreward.policy.loading import load_policy
 
     return load_policy("embedded:chain", device="cpu")
 
@@ -234,7 +234,7 @@ def test_stop_ends_the_run_and_says_why(tmp_path):
 
 def test_roll_back_ends_with_the_healthiest_weights(tmp_path, monkeypatch):
     scores = iter([0.1, 0.9, 0.5, 0.4])
-    monkeypatch.setattr("selfreward.sentinel.watch.evidence_of_health", lambda found: next(scores))
+    monkeypatch.setattr("selfreward.evaluation.sentinel.watch.evidence_of_health", lambda found: next(scores))
     run = alarmed(trainer(tmp_path, sentinel="rollback", probe_every=1), 3)
     kept = {}
     run.on_step = lambda record: kept.setdefault(record["step"], run.policy.state_dict()["model.norm.weight"].clone())
@@ -299,7 +299,7 @@ def zoo_records(truths, gap=None):
 
 
 def test_the_zoo_judges_by_truth_and_calls_by_records():
-    from selfreward.sentinel.verdicts import by_species, judge, summarise
+    from selfreward.lab.validation.verdicts import by_species, judge, summarise
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     early = judge("early/0", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
@@ -321,7 +321,7 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
 
 def test_kept_records_give_the_same_verdicts(tmp_path):
     from selfreward.errors import DataError
-    from selfreward.sentinel.verdicts import Run, compact, judge_all, keep_records, read_records
+    from selfreward.lab.validation.verdicts import Run, compact, judge_all, keep_records, read_records
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     records = compact(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.123456))
@@ -337,8 +337,8 @@ def test_kept_records_give_the_same_verdicts(tmp_path):
 
 
 def test_thresholds_are_chosen_by_missed_runs_and_false_alarms():
-    from selfreward.sentinel.choosing import choose, cost, leave_one_species_out, species_of, without_views
-    from selfreward.sentinel.verdicts import Run, judge
+    from selfreward.lab.validation.thresholds import choose, cost, leave_one_species_out, species_of, without_views
+    from selfreward.lab.validation.verdicts import Run, judge
 
     # The gap of the collapsing run stays under the shipped threshold; a healthy one has none.
     falls = [0.6, 0.6, 0.58, 0.5, 0.4]
@@ -354,8 +354,8 @@ def test_thresholds_are_chosen_by_missed_runs_and_false_alarms():
 
 
 def test_every_animal_of_the_zoo_is_a_valid_run():
-    from selfreward.config import make_config
-    from selfreward.sentinel.zoo import COMMON, arms
+    from selfreward.lab.validation.zoo import COMMON, arms
+    from selfreward.training.config import make_config
 
     for arm in arms():
         config = make_config({**COMMON, **arm.settings, "recipe": arm.recipe, "options": dict(arm.options)})
@@ -389,7 +389,8 @@ def all_records(folder):
 def test_the_committed_verdicts_follow_from_the_kept_records():
     from pathlib import Path
 
-    from selfreward.sentinel.verdicts import evidence, read_records, records_of
+    from selfreward.lab.validation.evidence import evidence
+    from selfreward.lab.validation.verdicts import read_records, records_of
 
     path = Path(__file__).parent.parent / "evidence" / "sentinel.json"
     kept = json.loads(path.read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from selfreward.errors import ConfigError
-from selfreward.proofs.covo import within_strata
-from selfreward.recipes import load_recipe
-from selfreward.tasks import chain, chain_writer
+from selfreward.lab.proofs.consensus.covo import within_strata
+from selfreward.lab.tasks.arithmetic import chain, chain_writer
+from selfreward.recipes.registry import load_recipe
 from tests.recipes import run_recipe
 
 BASE = {"model": "embedded:chain-writer"}
@@ -23,7 +23,7 @@ def test_it_writes_and_trains_on_own_problems(tmp_path):
 
 
 def test_a_resumed_run_repeats_the_bits_of_one_that_never_stopped(tmp_path):
-    from selfreward.launch import resume
+    from selfreward.training.launch import resume
 
     _, whole = run_recipe("serl", tmp_path / "a", steps=3, **BASE)
     run_recipe("serl", tmp_path / "b", steps=2, checkpoint_every=1, **BASE)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError
-from selfreward.shaping import (
+from selfreward.signals.shaping import (
     centred_sigmoid,
     clip,
     mix,

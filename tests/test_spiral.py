@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError
-from selfreward.models import load_policy
-from selfreward.recipes import load_recipe, recipe_class
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import games, load_task
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.boards import games
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe, recipe_class
+from selfreward.rollouts.run import RunContext
 from tests.recipes import run_recipe, same_weights, whole_and_resumed
 
 PLACE = {"model": "embedded:games", "data": "embedded:games", "max_new_tokens": 6}

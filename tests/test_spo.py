@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.ranking import Comparisons, exploitability
-from selfreward.recipes import load_recipe
-from selfreward.recipes.base import RunContext
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import load_task
-from selfreward.tasks.prefs import GAMES, chance, good, letters, prefer, wins
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.writing.prefs import GAMES, chance, good, letters, prefer, wins
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import load_recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.win_rates import Comparisons, exploitability
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.iterative import same_after_resume
 
@@ -94,13 +94,13 @@ def test_a_reward_model_sees_no_circle():
 def test_two_orders_of_a_judge_that_likes_the_first():
     class First:
         def ask(self, template, fields, options):
-            from selfreward.policy import Choice
+            from selfreward.policy.policy import Choice
 
             return Choice(torch.tensor([[1.0, 0.0]] * len(fields)), torch.ones(len(fields)))
 
     recipe = load_recipe("spo", {})
     assert recipe.preference == "judge" and recipe.needs() == "none"
-    assert load_recipe("spo", {"preference": "selfreward.tasks.prefs:prefer"}).needs() == "preference"
+    assert load_recipe("spo", {"preference": "selfreward.lab.tasks.writing.prefs:prefer"}).needs() == "preference"
     task = load_task("prefs")
     run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None, {"pair": "{first} {second}"})
     made = group("cycle =", ["rock", "paper"])
@@ -115,7 +115,7 @@ def test_errors_speak():
     with pytest.raises(ConfigError, match="bradley-terry"):
         load_recipe("spo", {"reward": "elo"})
     with pytest.raises(ConfigError, match="module:function"):
-        ranked(["rock", "paper"], preference="selfreward.tasks.prefs:nothing")
+        ranked(["rock", "paper"], preference="selfreward.lab.tasks.writing.prefs:nothing")
 
 
 def test_it_runs_and_resumes(tmp_path):

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from selfreward.config import make_config
 from selfreward.errors import DataError
-from selfreward.launch import build, start
-from selfreward.recipes import load_recipe
-from selfreward.tasks import load_task
+from selfreward.lab.embedded import load_task
+from selfreward.recipes.registry import load_recipe
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, start
 from selfreward.types import Prompt
 from tests.models import save_model
 
@@ -97,8 +97,8 @@ def test_a_users_sentences(tmp_path):
         "options": {"group_size": 2},
         "out": str(tmp_path / "run"),
     }
-    from selfreward.config import TrainConfig
-    from selfreward.launch import task_of
+    from selfreward.training.config import TrainConfig
+    from selfreward.training.launch import task_of
 
     task = load_recipe("ssr-zero").adapt(task_of(TrainConfig(data=str(data), model=str(model))))
     shown = task.train[0].text

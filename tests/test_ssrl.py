@@ -9,22 +9,14 @@ import pytest
 import torch
 
 from selfreward.errors import DataError, UserError
-from selfreward.models import load_policy
-from selfreward.retrieval import BM25, Shuffled
-from selfreward.sampling import Completion, SamplingParams
-from selfreward.selfsearch import (
-    formed,
-    information_mask,
-    parse,
-    released_format,
-    reward_of,
-    rising_entropy,
-    sample_with,
-    scaling,
-    stepped_reward,
-)
-from selfreward.tasks import facts, load_task
-from selfreward.tokenizing import word_tokenizer
+from selfreward.lab.embedded import load_task
+from selfreward.lab.pretraining.tokenizers import word_tokenizer
+from selfreward.lab.tasks.knowledge import facts
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import Completion, SamplingParams
+from selfreward.rollouts.envs.retrieval import BM25, Shuffled
+from selfreward.rollouts.self_search import formed, information_mask, parse, rising_entropy, sample_with
+from selfreward.signals.search import released_format, reward_of, scaling, stepped_reward
 from selfreward.types import Prompt
 from tests.recipes import run_recipe, same_weights, whole_and_resumed
 
@@ -220,8 +212,8 @@ def test_information_is_not_learned_and_the_rest_is(tmp_path):
 
 
 def test_masked_tokens_have_no_weight():
-    from selfreward.recipes import load_recipe
-    from selfreward.recipes.base import RunContext
+    from selfreward.recipes.registry import load_recipe
+    from selfreward.rollouts.run import RunContext
 
     policy, task = load_policy("embedded:facts", device="cpu"), load_task("facts")
     run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(40), None)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from selfreward.cli.app import app
 from selfreward.errors import ConfigError, DataError
-from selfreward.report.static import Panel, arms_figure, arms_table, comparison_dots, curves_figure
+from selfreward.evaluation.report.static import Panel, arms_figure, arms_table, comparison_dots, curves_figure
 
 COMPARE = {
     "metric": "pass@1",

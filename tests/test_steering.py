@@ -4,16 +4,10 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, DataError, ModelError
-from selfreward.generating import HFSampler
-from selfreward.sampling import SamplingParams
-from selfreward.steering import (
-    SteeringVector,
-    capture,
-    contrast_pairs,
-    decoder_layers,
-    direction,
-    steered,
-)
+from selfreward.policy.architecture import decoder_layers
+from selfreward.policy.sampling.hf_sampler import HFSampler
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.steering import SteeringVector, capture, contrast_pairs, direction, steered
 from selfreward.types import Prompt
 from tests.models import ARCHITECTURES, make_policy
 
@@ -87,7 +81,9 @@ def test_direction_by_hand(monkeypatch):
     policy = make_policy("llama")
     a, b, c, d = groups(policy)[0].trajectories
     states = {id(a): [3.0, 0.0], id(b): [1.0, 1.0], id(c): [1.0, 2.0], id(d): [1.0, 1.0]}
-    monkeypatch.setattr("selfreward.steering.capture", lambda policy, ts, *_: torch.tensor([states[id(t)] for t in ts]))
+    monkeypatch.setattr(
+        "selfreward.policy.steering.capture", lambda policy, ts, *_: torch.tensor([states[id(t)] for t in ts])
+    )
     found = direction(policy, [(a, b), (c, d)], layer=-1)
     assert found.vector.tolist() == [1.0, 0.0]
     assert (found.layer, found.pairs) == (1, 2)
@@ -152,8 +148,9 @@ def test_from_the_command_line(tmp_path):
 
 def test_the_direction_of_the_efficiency_task_shortens():
     """On the base that the proof uses: less filler with it, more against it."""
-    from selfreward.models import load_policy
-    from selfreward.tasks import eff
+    from selfreward.lab.tasks.arithmetic import eff
+    from selfreward.lab.tasks.arithmetic.eff import problems
+    from selfreward.policy.loading import load_policy
 
     policy, task = load_policy("embedded:eff", device="cpu"), eff.load()
     found = policy.sample(task.train[:24], 12, SamplingParams(max_new_tokens=44), seed=0)
@@ -162,5 +159,5 @@ def test_the_direction_of_the_efficiency_task_shortens():
     measured = {}
     for strength in (-0.4, 0.0, 0.4):
         with steered(policy, own, strength):
-            measured[strength] = eff.evaluate(policy, eff.dev(24))["filler share"]
+            measured[strength] = problems.evaluate(policy, problems.dev(24))["filler share"]
     assert measured[-0.4] > measured[0.0] > measured[0.4]

@@ -6,12 +6,20 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError
-from selfreward.heads import RewardModel
-from selfreward.models import load_policy
-from selfreward.sampling import Completion, SamplingParams
-from selfreward.step_tree import Partial, StateLabels, StepWriter, ValueReader, solution, value_guided, written_out
-from selfreward.tasks import load_task
-from selfreward.tree_search import leaves, path, walk
+from selfreward.lab.embedded import load_task
+from selfreward.policy.loading import load_policy
+from selfreward.policy.reward_model import RewardModel
+from selfreward.policy.sampling.params import Completion, SamplingParams
+from selfreward.rollouts.step_tree import (
+    Partial,
+    StateLabels,
+    StepWriter,
+    ValueReader,
+    solution,
+    value_guided,
+    written_out,
+)
+from selfreward.rollouts.tree_search import leaves, path, walk
 
 STEP = r"[wh]\d|[-+*]\d|#\d"
 

@@ -4,12 +4,15 @@ import random
 
 import pytest
 
-from selfreward.auditing.context import Context, UnavailableError, score_groups
-from selfreward.models import load_policy
-from selfreward.sampling import SamplingParams
-from selfreward.signals.steps import Review, detection_f1, parse_review
-from selfreward.tasks import load_task, split_of, steps
-from selfreward.tasks.chain import Problem
+from selfreward.lab.embedded import load_task
+from selfreward.lab.tasks.arithmetic import steps
+from selfreward.lab.tasks.arithmetic.chain import Problem
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.signals.context import Context, UnavailableError
+from selfreward.signals.named import score_groups
+from selfreward.signals.step_review import Review, detection_f1, parse_review
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 # 6*8 = 48 -> 8, 8-5 = 3, 3*6 = 18 -> 8, 8+9 = 17 -> 7, 7+5 = 12 -> 2.

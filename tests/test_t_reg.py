@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from selfreward.errors import RecipeError
-from selfreward.models import load_policy
-from selfreward.signals.contrast import contrast_credits, filled
-from selfreward.tasks import load_task
+from selfreward.lab.embedded import load_task
+from selfreward.policy.loading import load_policy
+from selfreward.signals.scorers.contrast import contrast_credits, filled
 from selfreward.types import Prompt, Segment, Trajectory
 from tests.iterative import one_step, same_after_resume
 
@@ -55,8 +55,8 @@ def test_all_arms_see_the_same_pairs_and_differ_in_their_credit(tmp_path):
 
 
 def test_planted_letters_and_how_far_they_are_preferred():
-    from selfreward.proofs.t_reg import planted, planted_error
-    from selfreward.tasks.con import true_score
+    from selfreward.lab.proofs.preference.t_reg import planted, planted_error
+    from selfreward.lab.tasks.writing.con.strings import true_score
 
     items = planted("test", 20)
     for question, whole, text, at in items:

@@ -7,18 +7,21 @@ import json
 import pytest
 import torch
 
-from selfreward.beam import beam_search
-from selfreward.config import make_config
-from selfreward.copies import frozen_copy, weights_of
+from selfreward.credit.advantages import induced_advantages
 from selfreward.errors import ModelError, RecipeError
-from selfreward.launch import build, resume
-from selfreward.learning import Learner, make_optimizer
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.language import trans_pairs
+from selfreward.lab.tasks.language.trans import languages as trans
+from selfreward.lab.tasks.language.trans.base import measure
 from selfreward.losses import Uniformity
-from selfreward.models import load_policy
-from selfreward.sampling import SamplingParams
-from selfreward.signals.teacher_forcing import importance, induced_advantages, step_rewards
-from selfreward.tasks import base_path, load_task, trans, trans_pairs
-from selfreward.tasks.trans_base import measure
+from selfreward.policy.loading import load_policy
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.policy.snapshots.frozen import frozen_copy, weights_of
+from selfreward.rollouts.beam import beam_search
+from selfreward.signals.teacher_forcing import importance, step_rewards
+from selfreward.training.config import make_config
+from selfreward.training.launch import build, resume
+from selfreward.training.learner import Learner, make_optimizer
 from selfreward.types import Experience, Prompt, Row
 from tests.models import make_policy
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.pairs import IndexPair, across
-from selfreward.recipes.temporal_self_rewarding import best_across, generations_apart
-from selfreward.selfgrading import share_from
+from selfreward.credit.pairs import IndexPair, across, share_from
+from selfreward.recipes.preference.temporal_self_rewarding import best_across, generations_apart
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.iterative import one_step, same_after_resume
 

@@ -15,17 +15,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from selfreward.answers import Regex
-from selfreward.config import TrainConfig
+from selfreward.credit.rows import UNKNOWN, advantage_experience, pair_experience, row_of
+from selfreward.data.answers import Regex
+from selfreward.data.task import Task
 from selfreward.errors import CheckpointError, LabelAccessError, RecipeError
-from selfreward.experience import UNKNOWN, advantage_experience, pair_experience, row_of
-from selfreward.learning import Learner, fill_behaviour, make_optimizer, make_schedule, split, units
 from selfreward.losses import KL, NLL, LossTerm, PolicyGradient, Preference
-from selfreward.recipes import load_recipe
+from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.base import Recipe
-from selfreward.sampling import SamplingParams
-from selfreward.tasks import Task
-from selfreward.trainer import Trainer
+from selfreward.recipes.registry import load_recipe
+from selfreward.training.config import TrainConfig
+from selfreward.training.learner import Learner, fill_behaviour, make_optimizer, make_schedule, split, units
+from selfreward.training.trainer import Trainer
 from selfreward.types import Experience, Pair, Prompt
 from tests.models import make_policy
 

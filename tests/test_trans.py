@@ -6,9 +6,11 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import ConfigError
-from selfreward.tasks import trans, trans_base
-from selfreward.tasks.trans import Answer, NounPhrase, Sentence, gloss, quality, well_formed
-from selfreward.tasks.trans_text import Corpus, edited
+from selfreward.lab.tasks.language import trans
+from selfreward.lab.tasks.language.trans import base as trans_base
+from selfreward.lab.tasks.language.trans import languages
+from selfreward.lab.tasks.language.trans.languages import Answer, NounPhrase, Sentence, gloss, quality, well_formed
+from selfreward.lab.tasks.language.trans.text import Corpus, edited
 
 
 def sentence(**changes) -> Sentence:
@@ -26,25 +28,25 @@ def test_a_sentence_in_both_languages():
     s, t = sentence().s.split(), sentence().t.split()
     adjective, noun, plural, no, verb, agreement, same, thing, adverb = s
     assert (plural, no, agreement) == ("-s", "no", "-i")
-    assert adjective == same == trans.S_ADJECTIVES[0]
+    assert adjective == same == languages.S_ADJECTIVES[0]
     assert (noun, verb, thing, adverb) == (
-        trans.S_NOUNS[1],
-        trans.S_VERBS[1],
-        trans.S_NOUNS[2],
-        trans.S_ADVERBS[3],
+        languages.S_NOUNS[1],
+        languages.S_VERBS[1],
+        languages.S_NOUNS[2],
+        languages.S_ADVERBS[3],
     )
-    sense_1, sense_0 = trans.T_ADJECTIVES[trans.ADJECTIVES], trans.T_ADJECTIVES[0]
-    subject = [trans.T_NOUNS[1], "-lu", sense_1, "-ur"]
-    thing_t = [trans.T_NOUNS[2], "-ko", sense_0, "-en"]
-    assert t == [*subject, *thing_t, trans.T_ADVERBS[3], trans.T_VERBS[1], "ez"]
+    sense_1, sense_0 = languages.T_ADJECTIVES[languages.ADJECTIVES], languages.T_ADJECTIVES[0]
+    subject = [languages.T_NOUNS[1], "-lu", sense_1, "-ur"]
+    thing_t = [languages.T_NOUNS[2], "-ko", sense_0, "-en"]
+    assert t == [*subject, *thing_t, languages.T_ADVERBS[3], languages.T_VERBS[1], "ez"]
 
 
 def test_the_ambiguous_words_depend_on_their_context():
-    assert trans.t_adjective(0, 0) != trans.t_adjective(0, 1)
-    assert trans.t_adjective(trans.TWO_SENSES, 0) == trans.t_adjective(trans.TWO_SENSES, 1)
-    assert trans.S_VERBS[0] != trans.S_VERBS[1] and trans.T_VERBS[0] == trans.T_VERBS[1]
+    assert languages.t_adjective(0, 0) != languages.t_adjective(0, 1)
+    assert languages.t_adjective(languages.TWO_SENSES, 0) == languages.t_adjective(languages.TWO_SENSES, 1)
+    assert languages.S_VERBS[0] != languages.S_VERBS[1] and languages.T_VERBS[0] == languages.T_VERBS[1]
     drawn = [Sentence.random(random.Random(i)) for i in range(500)]
-    assert all(s.verb % 2 == s.subject.noun_class for s in drawn if s.verb < 2 * trans.MERGED)
+    assert all(s.verb % 2 == s.subject.noun_class for s in drawn if s.verb < 2 * languages.MERGED)
 
 
 def test_translations_are_unique_in_both_directions():
@@ -58,16 +60,23 @@ def test_translations_are_unique_in_both_directions():
 
 
 def test_the_vocabularies_do_not_overlap():
-    s, t = set(trans.WORDS["s"]), set(trans.WORDS["t"])
-    assert not s & t and not (s | t) & set(trans.MARKS)
+    s, t = set(languages.WORDS["s"]), set(languages.WORDS["t"])
+    assert not s & t and not (s | t) & set(languages.MARKS)
     assert len(s) == 64 and len(t) == 66
 
 
 def test_gloss_goes_word_by_word():
     one = sentence(negated=False, adverb=None)
-    words = [trans.T_ADJECTIVES[0], trans.T_NOUNS[1], "-lu", trans.T_VERBS[1], trans.T_ADJECTIVES[0], trans.T_NOUNS[2]]
+    words = [
+        languages.T_ADJECTIVES[0],
+        languages.T_NOUNS[1],
+        "-lu",
+        languages.T_VERBS[1],
+        languages.T_ADJECTIVES[0],
+        languages.T_NOUNS[2],
+    ]
     assert gloss(one.s, "t").split() == words
-    assert set(gloss(one.t, "s").split()) <= set(trans.WORDS["s"])
+    assert set(gloss(one.t, "s").split()) <= set(languages.WORDS["s"])
 
 
 def test_parts_are_disjoint_and_the_judge_reads_more_than_the_translator():
@@ -129,7 +138,7 @@ def test_quality_is_the_edit_similarity_of_the_answer():
 
 
 def test_a_prompt_names_its_languages():
-    p = trans.prompt("x", sentence(), "t")
+    p = languages.prompt("x", sentence(), "t")
     assert p.text == f"<2t> {sentence().s} ="
     assert p.answer == sentence().t
     assert p.fields["source"] == sentence().s
@@ -140,7 +149,7 @@ def test_a_prompt_names_its_languages():
 def test_judge_documents_follow_the_hard_rules():
     rng = random.Random(0)
     scores = []
-    for one in islice(trans.sentences("judge", rng), 600):
+    for one in islice(languages.sentences("judge", rng), 600):
         asked, score = Corpus().judgement(one, rng)
         head, source, hypothesis = asked.partition(" ")[0], *asked.partition(" ")[2].removesuffix(" |").split(" | ")
         gold = one.t if source == one.s else one.s
@@ -173,7 +182,7 @@ def test_unknown_variants_are_refused(tmp_path):
 def test_a_base_can_be_built_loaded_and_measured(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from selfreward.policy import Policy
+    from selfreward.policy.policy import Policy
 
     trans.build(tmp_path / "b", updates=3, batch=4, warmup=1)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
@@ -189,8 +198,8 @@ def test_a_base_can_be_built_loaded_and_measured(tmp_path):
 def test_edits_change_what_they_say():
     rng = random.Random(0)
     text = sentence().s
-    assert edited(text, trans.WORDS["s"], 0, rng) == text
-    changed = [edited(text, trans.WORDS["s"], 1, rng).split() for _ in range(200)]
+    assert edited(text, languages.WORDS["s"], 0, rng) == text
+    changed = [edited(text, languages.WORDS["s"], 1, rng).split() for _ in range(200)]
     assert all(abs(len(words) - len(text.split())) <= 1 for words in changed)
     assert sum(len(words) == len(text.split()) for words in changed) > 100  # half keep the sentence fluent
 

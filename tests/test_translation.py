@@ -7,9 +7,10 @@ import random
 import numpy as np
 import pytest
 
-from selfreward import translation as tr
 from selfreward.errors import ConfigError, DataError
-from selfreward.tasks import multi30k, multi30k_base
+from selfreward.evaluation import translation
+from selfreward.lab.tasks.language import multi30k, multi30k_base
+from selfreward.signals import text_metrics as tr
 
 SOURCES = ["Ein Hund läuft.", "Zwei Kinder spielen Ball.", "Eine Frau liest ein Buch."]
 HYPOTHESES = ["A dog runs.", "Two children Ball.", '"A woman reads a book."']
@@ -116,25 +117,25 @@ def test_language_of_a_text():
 
 
 def test_the_gate_on_two_groups():
-    gate = tr.judge_gate([[0.2, 0.9], [0.5, 0.5]], [[0, 1], [0, 1]])
+    gate = translation.judge_gate([[0.2, 0.9], [0.5, 0.5]], [[0, 1], [0, 1]])
     assert gate.pairwise.value == 0.75 and gate.ties == 0.5 and not gate.passed
-    assert tr.judge_gate([[0.2, 0.9], [0.4, 0.5]], [[0, 1], [0, 1]]).passed
-    assert not tr.judge_gate([[0.9, 0.2], [0.5, 0.4]], [[0, 1], [0, 1]]).passed
+    assert translation.judge_gate([[0.2, 0.9], [0.4, 0.5]], [[0, 1], [0, 1]]).passed
+    assert not translation.judge_gate([[0.9, 0.2], [0.5, 0.4]], [[0, 1], [0, 1]]).passed
 
 
 def test_a_random_judge_does_not_pass_the_gate():
     rng = np.random.default_rng(0)
-    gate = tr.judge_gate(list(rng.random((200, 8))), list(rng.random((200, 8))))
+    gate = translation.judge_gate(list(rng.random((200, 8))), list(rng.random((200, 8))))
     assert 0.45 < gate.pairwise.value < 0.55 and not gate.passed
 
 
 def test_reward_gap_is_what_the_policy_thinks_too_much():
-    assert tr.reward_gap([0.9, 0.7], [0.5, 0.5]).value == pytest.approx(0.3)
+    assert translation.reward_gap([0.9, 0.7], [0.5, 0.5]).value == pytest.approx(0.3)
 
 
 def test_all_metrics_at_once():
     vocabularies = {"de": set(tr.words_of(" ".join(SOURCES))), "en": set(tr.words_of(" ".join(REFERENCES)))}
-    found = tr.TranslationMetrics(vocabularies, draws=50).evaluate(
+    found = translation.TranslationMetrics(vocabularies, draws=50).evaluate(
         [*SOURCES, "Ein Hund."], [*HYPOTHESES, "Ein Hund."], [*REFERENCES, "A dog."]
     )
     assert found["sentences"] == 4
@@ -144,7 +145,7 @@ def test_all_metrics_at_once():
     assert found["missing"] == found["exact"] == 0
     for name, (low, high) in found["intervals"].items():
         assert low <= found[name] <= high
-    perfect = tr.TranslationMetrics(draws=50).evaluate(SOURCES, REFERENCES, REFERENCES)
+    perfect = translation.TranslationMetrics(draws=50).evaluate(SOURCES, REFERENCES, REFERENCES)
     assert perfect["bleu"] == pytest.approx(100) and perfect["exact"] == perfect["length_ratio"] == 1
 
 
@@ -193,7 +194,7 @@ def test_too_little_text_says_how_much_is_needed(folder):
 def test_a_caption_base_can_be_built_and_judges(folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from selfreward.policy import Policy
+    from selfreward.policy.policy import Policy
 
     out = folder / "base"
     multi30k_base.build(

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, RecipeError
-from selfreward.tree_search import (
+from selfreward.rollouts.tree_search import (
     Node,
     best_first,
     best_leaf,

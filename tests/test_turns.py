@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfreward.credit import group_normalised
+from selfreward.credit.advantages import group_normalised
+from selfreward.credit.turns import turn_advantages, turn_experience
 from selfreward.errors import RecipeError
-from selfreward.sampling import SamplingParams
-from selfreward.shaping import progress_bonus
-from selfreward.signals.turns import turn_report
-from selfreward.turns import Turn, interlude, play, segment_of, start_of, take, turn_advantages, turn_experience
+from selfreward.evaluation.turn_report import turn_report
+from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.turns import Turn, interlude, play, segment_of, start_of, take
+from selfreward.signals.shaping import progress_bonus
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.models import make_policy
 

@@ -4,10 +4,11 @@ import textwrap
 import pytest
 
 from selfreward.cli import main
-from selfreward.config import make_config
 from selfreward.errors import ConfigError
-from selfreward.launch import start
-from selfreward.userland import RewardProcess, UserCodeError, blaming, load_module
+from selfreward.runtime.reward_process import RewardProcess
+from selfreward.runtime.user_code import UserCodeError, blaming, load_module
+from selfreward.training.config import make_config
+from selfreward.training.launch import start
 from tests.recipes import run_recipe
 
 
@@ -137,7 +138,7 @@ def test_a_reward_that_cannot_work_is_told_before_the_model_is_loaded(tmp_path):
 
 RECIPE = """
 from dataclasses import dataclass
-from selfreward.recipes.vote import Vote
+from selfreward.recipes.consensus.vote import Vote
 
 @dataclass
 class Mine(Vote):
@@ -180,8 +181,8 @@ def _inside_the_library():
 
 
 TASK = """
-from selfreward.answers import Number
-from selfreward.tasks import Task
+from selfreward.data.answers import Number
+from selfreward.data.task import Task
 from selfreward.types import Prompt
 
 def load():
@@ -197,8 +198,8 @@ def nothing():
 
 
 def test_a_task_of_ones_own(tmp_path):
-    from selfreward.answers import Number
-    from selfreward.tasks import task_from_file
+    from selfreward.data.answers import Number
+    from selfreward.data.task import task_from_file
 
     path = write(tmp_path, TASK)
     task = task_from_file(str(path))
@@ -219,7 +220,7 @@ def test_a_file_that_cannot_be_imported(tmp_path):
 
 
 def test_a_recipe_of_ones_own_that_hangs_is_ended_and_the_run_can_go_on(tmp_path):
-    from selfreward.launch import resume
+    from selfreward.training.launch import resume
 
     hanging = RECIPE.replace('return {}["missing"]', "__import__('time').sleep(60)")
     path = write(tmp_path, hanging)

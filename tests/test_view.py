@@ -9,10 +9,19 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import ConfigError
-from selfreward.models import load_policy
-from selfreward.tasks import base_path, load_task, split_of
-from selfreward.tasks.chain import Problem, problems
-from selfreward.tasks.view import VARIANTS, ViewEvaluator, build, entropy, has_properties, in_view_2, view_prompts
+from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.tasks.arithmetic.chain import Problem, problems
+from selfreward.lab.tasks.arithmetic.view import (
+    VARIANTS,
+    ViewEvaluator,
+    build,
+    entropy,
+    has_properties,
+    in_view_2,
+    view_prompts,
+)
+from selfreward.lab.tasks.splits import split_of
+from selfreward.policy.loading import load_policy
 
 
 def test_prompts_are_in_view_1_and_their_twins_in_view_2():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfreward.answers import Number
+from selfreward.data.answers import Number
 from selfreward.signals.vote import (
     Vote,
     borda_vote,

@@ -20,12 +20,22 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+
 Model = Annotated[str, typer.Option("--model", help="Model folder, hub id, or embedded:NAME.")]
+
+
 Data = Annotated[str | None, typer.Option("--data", help="JSONL file, datasets id, reasoning-gym:TASK, embedded:NAME.")]
+
+
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the run or the recipe; repeatable.")]
 
+
 Effort = Annotated[float | None, typer.Option("--effort", help="Ask for this share of the usual length (1 is usual).")]
+
+
 Steer = Annotated[Path | None, typer.Option("--steer", help="Steering vector, from `selfreward steer`.")]
+
+
 Strength = Annotated[float, typer.Option("--strength", help="Multiple of the steering vector; negative reverses it.")]
 
 
@@ -54,16 +64,16 @@ def train(
     set_: Set = None,
 ) -> None:
     """Train a model by a self-made reward; ends with a before/after table and report.html."""
-    from selfreward import distributed
     from selfreward.cli.show import RunProgress, print_summary
-    from selfreward.config import make_config, read_config
+    from selfreward.runtime import distributed
+    from selfreward.training.config import make_config, read_config
 
     distributed.start()
     given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps, "seed": seed, "engine": engine}
     given = {k: v for k, v in given.items() if v is not None}
     settings = list(set_ or [])
     if resume is not None:
-        from selfreward.launch import resume as continue_run
+        from selfreward.training.launch import resume as continue_run
 
         if recipe or out or config or lora or set(given) - {"steps", "engine"}:
             raise ConfigError(
@@ -76,7 +86,7 @@ def train(
             print(note)
         print(f"{resume}: continuing after step {trainer.step} of {trainer.steps}")
     else:
-        from selfreward.launch import start
+        from selfreward.training.launch import start
 
         values: dict[str, Any] = {**(read_config(config) if config else {}), **given}
         if recipe is not None:
@@ -116,10 +126,11 @@ def compare(
     set_: Set = None,
 ) -> None:
     """Run several recipes like for like and print one table with intervals."""
-    from selfreward.compare import compare as run
-    from selfreward.compare import parse_arm
-    from selfreward.config import TrainConfig, coerce_fields
-    from selfreward.recipes import recipe_class
+    from selfreward.recipes.registry import recipe_class
+    from selfreward.runtime.options import coerce_fields
+    from selfreward.training.comparison import compare as run
+    from selfreward.training.comparison import parse_arm
+    from selfreward.training.config import TrainConfig
 
     given = {"model": model, "data": data, "eval_data": eval_data, "steps": steps}
     shared: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
@@ -162,11 +173,11 @@ def demo(
     from rich.console import Console
 
     from selfreward.cli.show import CompareProgress
-    from selfreward.compare import compare as run
-    from selfreward.compare import read_comparison
-    from selfreward.proofs import co_reward
-    from selfreward.proofs.vote import ARMS, DEMO_SETTINGS
-    from selfreward.report import comparison_table
+    from selfreward.evaluation.report import comparison_table
+    from selfreward.lab.proofs.consensus import co_reward
+    from selfreward.lab.proofs.consensus.vote import ARMS, DEMO_SETTINGS
+    from selfreward.training.comparison import compare as run
+    from selfreward.training.comparison import read_comparison
 
     if (out / "compare.json").exists() or (out / ARMS[0].label).exists():
         shutil.rmtree(out)
@@ -185,7 +196,7 @@ def _compare_and_show(run: Any, out: Path) -> None:
     from rich.console import Console
 
     from selfreward.cli.show import CompareProgress
-    from selfreward.report import comparison_table, write_comparison
+    from selfreward.evaluation.report import comparison_table, write_comparison
 
     with CompareProgress() as progress:
         result = run(progress)
@@ -208,13 +219,13 @@ def reproduce(
     from rich.console import Console
 
     from selfreward.cli.show import CompareProgress, print_evidence
-    from selfreward.compare import read_comparison
-    from selfreward.proofs import PROOFS, load_proof
-    from selfreward.proofs.base import reproduce as run
-    from selfreward.report import comparison_table, write_comparison
+    from selfreward.evaluation.report import comparison_table, write_comparison
+    from selfreward.lab.proofs.proof import reproduce as run
+    from selfreward.lab.proofs.registry import PROOFS, load_proof
+    from selfreward.training.comparison import read_comparison
 
     if slug not in PROOFS:
-        from selfreward.registry import find_system
+        from selfreward.lab.catalogue.systems import find_system
 
         slug = find_system(slug).slug
     proof = load_proof(slug, model, data)
@@ -247,8 +258,8 @@ def evaluate_model(
     from rich.console import Console
 
     from selfreward.cli.show import evaluation_table
-    from selfreward.config import make_config
-    from selfreward.launch import adjusted, measure
+    from selfreward.training.config import make_config
+    from selfreward.training.launch import adjusted, measure
 
     given = {"model": model, "eval_prompts": limit, "eval_samples": samples, "seed": seed}
     config = make_config(given | ({"data": data} if data else {}), set_ or [])
@@ -271,8 +282,8 @@ def sample(
     set_: Set = None,
 ) -> None:
     """Talk to a model: print completions with their certainty."""
-    from selfreward.config import make_config
-    from selfreward.launch import adjusted, load_for_sampling
+    from selfreward.training.config import make_config
+    from selfreward.training.launch import adjusted, load_for_sampling
     from selfreward.types import Prompt
 
     config = make_config({"model": model, "seed": seed}, set_ or [])
@@ -294,12 +305,12 @@ app.command()(select)
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="A run folder, or a folder with compare.json.")]) -> None:
     """Write report.html of a run or a comparison (one file, opens offline)."""
-    from selfreward.report import write_comparison, write_report
+    from selfreward.evaluation.report import write_comparison, write_report
 
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder.")
     if (folder / "compare.json").is_file():
-        from selfreward.compare import read_comparison
+        from selfreward.training.comparison import read_comparison
 
         print(write_comparison(read_comparison(folder), folder))
     elif (folder / "metrics.jsonl").is_file():
@@ -319,8 +330,9 @@ def pretrain(
     import torch
 
     from selfreward.cli.show import PretrainProgress
-    from selfreward.config import coerce_fields
-    from selfreward.pretrain import PretrainSettings, build_base
+    from selfreward.lab.embedded import build_base
+    from selfreward.lab.pretraining.pretrain import PretrainSettings
+    from selfreward.runtime.options import coerce_fields
 
     torch.set_num_threads(1)
     pairs = [text.partition("=") for text in set_ or []]
@@ -347,7 +359,7 @@ def doctor() -> None:
     """Say what this machine can do, and what is in the way."""
     from rich.console import Console
 
-    from selfreward.doctor import diagnose, render
+    from selfreward.runtime.doctor import diagnose, render
 
     findings = diagnose()
     Console().print(render(findings))
@@ -357,13 +369,13 @@ def doctor() -> None:
 
 def _register() -> None:
     """Commands with a file of their own."""
-    from selfreward.cli.campaign import campaign
-    from selfreward.cli.figure import figure
+    from selfreward.cli.lab.campaign import campaign
+    from selfreward.cli.lab.figure import figure
+    from selfreward.cli.lab.systems import show, systems
+    from selfreward.cli.lab.zoo import zoo
     from selfreward.cli.rewrite import rewrite
     from selfreward.cli.serve import serve
     from selfreward.cli.steer import steer
-    from selfreward.cli.systems import show, systems
-    from selfreward.cli.zoo import zoo
 
     app.command()(campaign)
     app.command()(figure)

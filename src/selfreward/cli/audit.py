@@ -35,15 +35,15 @@ def audit(
     """Score one set of rollouts with every signal and say which can be trusted here."""
     from rich.console import Console
 
-    from selfreward.answers import answer_space
-    from selfreward.auditing.auditor import audit as run
-    from selfreward.auditing.context import split_signals
-    from selfreward.auditing.rollouts import read_rollouts
-    from selfreward.config import make_config
-    from selfreward.launch import resolve_defaults, set_threads, task_of
-    from selfreward.models import load_policy
-    from selfreward.report.audit import audit_table, audit_words, write_audit
-    from selfreward.sampling import SamplingParams
+    from selfreward.data.answers import answer_space
+    from selfreward.data.rollout_files import read_rollouts
+    from selfreward.evaluation.audit.auditor import audit as run
+    from selfreward.evaluation.report.audit import audit_table, audit_words, write_audit
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.signals.named import split_signals
+    from selfreward.training.config import make_config
+    from selfreward.training.launch import resolve_defaults, set_threads, task_of
 
     if prompts is not None and prompts < 1:
         raise ConfigError(f"--prompts is {prompts}; it must be 1 or more.")

@@ -25,8 +25,8 @@ def rewrite(
     """Let a model reword every prompt (same answer, other words) for co-reward."""
     from selfreward.data import load_prompts, write_jsonl
     from selfreward.errors import ConfigError, DataError
-    from selfreward.views import TEMPLATE, make_writer, row_of_prompt
-    from selfreward.views import rewrite as reword
+    from selfreward.rollouts.rewording import TEMPLATE, make_writer, row_of_prompt
+    from selfreward.rollouts.rewording import rewrite as reword
 
     if out.exists():
         raise ConfigError(f"{out} exists already; choose another --out, or remove it.")

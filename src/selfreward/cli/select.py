@@ -14,13 +14,14 @@ from selfreward.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from selfreward.answers import AnswerSpace
-    from selfreward.config import TrainConfig
-    from selfreward.policy import Policy
-    from selfreward.sampling import SamplingParams
-    from selfreward.selection import Selection
-    from selfreward.tasks import Task
+    from selfreward.data.answers import AnswerSpace
+    from selfreward.data.task import Task
+    from selfreward.policy.policy import Policy
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.signals.selection import Selection
+    from selfreward.training.config import TrainConfig
     from selfreward.types import Group, Prompt
+
 
 # Everyday names of signals, and what a rule other than the vote goes by unless told.
 ALIASES = {
@@ -31,6 +32,8 @@ ALIASES = {
     "last-token": "last_token",
     "self-prm": "step_review",
 }
+
+
 USUAL = {"best": "self-certainty", "borda": "self-certainty", "weighted": "judge", "accept-vote": "judge"}
 
 
@@ -68,10 +71,10 @@ def select(
     """Sample many answers per prompt and choose one: by vote, by score, or by both."""
     from rich.console import Console
 
-    from selfreward.config import make_config
     from selfreward.data import write_jsonl
-    from selfreward.selection import NEEDS_SCORES
-    from selfreward.selection import select as pick
+    from selfreward.signals.selection import NEEDS_SCORES
+    from selfreward.signals.selection import select as pick
+    from selfreward.training.config import make_config
 
     pick([], [], rule, power=power)  # an unknown rule or power is told before anything is sampled
     if rule in NEEDS_SCORES and score is None and completions is None:
@@ -102,9 +105,10 @@ def choose(
     Raises:
         UserError: on whatever is wrong with model, data, score or rule.
     """
-    from selfreward.auditing.context import Context, score_groups
-    from selfreward.launch import load_for_sampling, resolve_defaults, set_threads
-    from selfreward.selection import select as pick
+    from selfreward.signals.context import Context
+    from selfreward.signals.named import score_groups
+    from selfreward.signals.selection import select as pick
+    from selfreward.training.launch import load_for_sampling, resolve_defaults, set_threads
 
     set_threads(config)
     task = _task(config, given)
@@ -144,7 +148,7 @@ def _named(score: str) -> str:
 
 
 def _params(config: TrainConfig, score: str | None) -> SamplingParams:
-    from selfreward.sampling import SamplingParams
+    from selfreward.policy.sampling.params import SamplingParams
     from selfreward.signals.certainty import SEQUENCE_SCORES, needed_statistic
 
     name = _named(score or "")
@@ -158,10 +162,10 @@ def _params(config: TrainConfig, score: str | None) -> SamplingParams:
 
 
 def _task(config: TrainConfig, given: bool) -> Task:
-    from selfreward.answers import answer_space
     from selfreward.data import load_prompts
-    from selfreward.launch import embedded_name, task_of
-    from selfreward.tasks import Task
+    from selfreward.data.answers import answer_space
+    from selfreward.data.task import Task
+    from selfreward.training.launch import embedded_name, task_of
 
     if not given and (config.data is None or embedded_name(config.data)):
         return task_of(config)
@@ -226,7 +230,7 @@ def accuracy_table(chosen: Chosen, rule: str) -> Table:
     """The rule beside a random sample and the majority, on the prompts that have an answer."""
     from rich.table import Table
 
-    from selfreward.selection import select as pick
+    from selfreward.signals.selection import select as pick
     from selfreward.statistics import paired_prompts, share
 
     right = {

@@ -27,8 +27,8 @@ def serve(
     import shlex
 
     from selfreward.errors import ConfigError
-    from selfreward.models import load_policy
-    from selfreward.serving import export, server_command
+    from selfreward.policy.engine.export import export, server_command
+    from selfreward.policy.loading import load_policy
 
     policy = load_policy(model, dtype=dtype, chat="never")
     export(policy, folder)

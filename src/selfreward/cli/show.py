@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from selfreward.evidence import Evidence
-    from selfreward.trainer import Trainer
+    from selfreward.lab.evidence.record import Evidence
+    from selfreward.training.trainer import Trainer
+
 
 SHOWN = (("reward", "reward/mean"), ("agreement", "agreement"), ("truth", "truth"), ("entropy", "entropy"))
 
@@ -123,7 +124,7 @@ class PretrainProgress:
 
 def print_summary(summary: Mapping[str, Any], out: Path) -> None:
     """Before/after table, alarms, and where things are; writes the report."""
-    from selfreward.report import summary_table, write_report
+    from selfreward.evaluation.report import summary_table, write_report
 
     Console().print(summary_table(summary["before"], summary["after"]))
     for alarm in summary["alarms"]:
@@ -156,7 +157,7 @@ def print_evidence(evidence: Evidence, path: Path) -> None:
 
 
 def recipes_table() -> Table:
-    from selfreward.recipes import RECIPES, hyperparameters, recipe_class
+    from selfreward.recipes.registry import RECIPES, hyperparameters, recipe_class
 
     table = Table()
     for column in ("recipe", "system", "labels", "what it believes", "hyperparameters"):

@@ -27,13 +27,13 @@ def steer(
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the run; repeatable.")] = None,
 ) -> None:
     """Direction from verbose to concise right answers; use it with `sample --steer` and `eval --steer`."""
-    from selfreward.answers import cluster
-    from selfreward.config import make_config
-    from selfreward.launch import load_for_sampling, resolve_defaults, task_of
+    from selfreward.data.answers import cluster
+    from selfreward.policy.steering import contrast_pairs, direction
     from selfreward.signals import rules
     from selfreward.signals.vote import vote as elect
     from selfreward.signals.vote import vote_rewards
-    from selfreward.steering import contrast_pairs, direction
+    from selfreward.training.config import make_config
+    from selfreward.training.launch import load_for_sampling, resolve_defaults, task_of
 
     if out.is_dir():  # told before anything is sampled
         raise ConfigError(f"--out {out} is a folder; the vector is one file, for example {out / 'v.safetensors'}.")

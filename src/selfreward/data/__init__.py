@@ -1,8 +1,4 @@
-"""Prompts from wherever the user keeps them, and the order in which training sees them.
-
-:func:`load_prompts` reads any source into a list of :class:`~selfreward.types.Prompt`;
-:class:`PromptStream` deals them out, resumable to the prompt; :func:`split_holdout` keeps some back.
-"""
+"""What is asked: prompts from anywhere, tasks, and how final answers are found and compared."""
 
 from __future__ import annotations
 

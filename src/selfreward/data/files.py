@@ -172,6 +172,8 @@ _READERS: dict[str, Callable[[str], Iterator[tuple[int, object]]]] = {
     ".txt": text_lines,
     ".csv": csv_rows,
 }
+
+
 SUFFIXES = (*_READERS, ".parquet")
 
 

@@ -19,7 +19,7 @@ NO_REFERENCE = "this task gives no answer of its own, only a scorer"
 
 def embedded_prompts(name: str, split: str | None) -> list[Prompt]:
     """The training (or with ``split="test"`` the held-out) prompts of a task of this package."""
-    from selfreward.tasks import load_task
+    from selfreward.data.schemes import load_task
 
     if split not in (None, "train", "test"):
         raise DataError(f"embedded:{name} has no split {split!r}; it has 'train' and 'test'.")

@@ -9,9 +9,9 @@
 
 from selfreward.losses.distillation import Distillation, divergence, interpolated, with_tail
 from selfreward.losses.likelihood import distillation, weighted_nll
-from selfreward.losses.pairwise import Preference
 from selfreward.losses.policy_gradient import VARIANTS, Surrogate, k3_kl, policy_gradient
 from selfreward.losses.preference import KINDS, kto, preference
+from selfreward.losses.preference_term import Preference
 from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Uniformity
 from selfreward.losses.weights import NORMALISATIONS, token_weights
 

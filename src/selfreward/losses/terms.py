@@ -64,7 +64,7 @@ class MicroBatch:
 class LossTerm(ABC):
     """One summand of an objective. Its value includes its ``coefficient``.
 
-    ``needs_stats`` names the statistics (:data:`selfreward.signals.certainty.STATS`) that it differentiates;
+    ``needs_stats`` names the statistics (:data:`selfreward.policy.scoring.distribution.STATS`) that it differentiates;
     ``needs_candidates`` the channel of ``Row.extra`` with token ids ``[T, K]`` whose log-probabilities it
     differentiates (one channel per objective).
     """

@@ -7,23 +7,22 @@ Its dataclass fields are its hyperparameters: each can be set with ``--set name=
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from selfreward.credit import group_normalised, leave_one_out
+from selfreward.credit.advantages import group_normalised, leave_one_out
+from selfreward.credit.rows import advantage_experience
 from selfreward.errors import RecipeError
-from selfreward.experience import advantage_experience
 from selfreward.losses import KL, EntropyBonus, LossTerm, PolicyGradient
-from selfreward.sampling import SamplingParams, stream_seed
 from selfreward.types import Experience, Group, Labels, Prompt
 
 if TYPE_CHECKING:
     import torch
 
-    from selfreward.answers import AnswerSpace
-    from selfreward.policy import Policy
-    from selfreward.tasks import Task
+    from selfreward.data.task import Task
+    from selfreward.policy.policy import Policy
+    from selfreward.rollouts.run import RunContext
 
 
 # The options that belong to the shared learner below: `credit` reads the first, `objective` the others.
@@ -33,47 +32,6 @@ LEARNER = ("advantage", "loss", "normalise", "clip_low", "clip_high", "kl", "ent
 def all_but(*read: str, because: str) -> dict[str, str]:
     """The options of the shared learner without those ``read``, each with the reason; for :meth:`Recipe.unread`."""
     return {name: because for name in LEARNER if name not in read}
-
-
-@dataclass
-class RunContext:
-    """What a recipe may know of the run it is in.
-
-    Attributes:
-        step, steps: the current step (from 1) and the last one.
-        answers: how answers are extracted and compared in this task.
-        well_formed: whether a completion has the task's format.
-        sampling: the run's sampling parameters.
-        reference: the policy as it was at the start, frozen.
-        templates: prompt templates that the task brings, by name.
-        counts: mechanism counters of this step.
-    """
-
-    step: int
-    steps: int
-    seed: int
-    answers: AnswerSpace
-    well_formed: Callable[[str], bool]
-    sampling: SamplingParams
-    reference: Policy
-    templates: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, name: str, n: int = 1) -> None:
-        """Record that a mechanism touched ``n`` samples or tokens."""
-        self.counts[name] = self.counts.get(name, 0) + int(n)
-
-    def generator(self, *key: object) -> torch.Generator:
-        """A CPU generator that depends on the run's seed, the step and ``key`` only."""
-        import torch
-
-        return torch.Generator().manual_seed(stream_seed(self.seed, self.step, *key))
-
-    def classes(self, group: Group) -> list[int | None]:
-        """The answer class of every completion of the group; None where no answer was found."""
-        from selfreward.answers import cluster
-
-        return cluster([self.answers.extract(c) for c in group.completions], self.answers)
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfreward.shaping import Values, as_values, shortest_bonus
+from selfreward.signals.shaping import Values, as_values, shortest_bonus
 
 Alignment = Literal["relative", "difference", "log_difference", "confidence"]
 

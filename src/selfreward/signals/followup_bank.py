@@ -2,7 +2,7 @@
 
 The paper's six aspects (understanding, relevance, correctness, engagingness, informativeness, instruction
 following). Bank wording leaks style: a model that learns to be thanked is not yet right. Bring your own with
-``selfreward.followups.FollowupScorer(bank=...)``.
+``selfreward.signals.scorers.followup.FollowupScorer(bank=...)``.
 """
 
 from __future__ import annotations

@@ -7,14 +7,12 @@ parsing. Of a model that was tuned on good examples it mostly says "looks like t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from selfreward.policy import Policy
-    from selfreward.types import Group
+    pass
 
 
 def implicit_reward(logp_T: Tensor, reference_T: Tensor, beta: float = 1.0, mean: bool = False) -> float:
@@ -26,22 +24,3 @@ def implicit_reward(logp_T: Tensor, reference_T: Tensor, beta: float = 1.0, mean
         raise ValueError(f"Two [T] tensors are needed, not {tuple(logp_T.shape)} and {tuple(reference_T.shape)}.")
     ratio = (logp_T - reference_T).double()
     return beta * float(ratio.mean() if mean and len(ratio) else ratio.sum())
-
-
-def response_logprobs(model: Policy, groups: Sequence[Group], *, role: str = "scorer") -> list[list[Tensor]]:
-    """``[groups][trajectories]`` of float ``[T]``: log-probabilities of every last segment under ``model``."""
-    flat = [t for group in groups for t in group]
-    starts = [len(t.tokens) - len(t.last) for t in flat]
-    scored = iter(model.score([t.tokens for t in flat], starts, role=role))
-    return [[next(scored)["logprob"] for _ in group] for group in groups]
-
-
-def implicit_rewards(
-    model: Policy, ancestor: Policy, groups: Sequence[Group], *, beta: float = 1.0, mean: bool = False
-) -> list[list[float]]:
-    """``[groups][trajectories]``: :func:`implicit_reward` of every response, two forwards and no sampling."""
-    mine, theirs = response_logprobs(model, groups), response_logprobs(ancestor, groups)
-    return [
-        [implicit_reward(a, b, beta, mean) for a, b in zip(first, second, strict=True)]
-        for first, second in zip(mine, theirs, strict=True)
-    ]

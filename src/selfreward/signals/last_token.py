@@ -6,7 +6,7 @@ Training moves it: ``log p(z)`` is taught to be ``c_ref + r / beta`` for a solut
     r_s = beta * (log p(z | x, y, <eos>) - c_ref)
 
 reads the reward back at the cost of one next-token probability. Everything here is a pure function on floats
-or tensors ``[N]``; the forward passes are in :mod:`selfreward.last_token`.
+or tensors ``[N]``; the forward passes are in :mod:`selfreward.signals.scorers.last_token`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from selfreward.credit import group_normalised
 from selfreward.errors import RecipeError
 
 
@@ -56,16 +55,3 @@ def class_weights(rewards_N: Tensor, balanced: bool = True) -> Tensor:
     if not balanced or correct in (0, n):
         return torch.ones(n)
     return torch.where(right, n / (2 * correct), n / (2 * (n - correct)))
-
-
-def mix_advantages(verifier_G: Tensor, score_G: Tensor, tau: float = 0.1, std_cut: float = 0.1) -> Tensor:
-    """``(1 - tau) * A(r_v) + tau * A(clip(r_s, 0, 1))`` of one group, ``[G]``, with GRPO's A.
-
-    Where the scores hardly differ (standard deviation at most ``std_cut``) the verifier decides alone:
-    dividing by a tiny deviation would turn noise into advantages of full size. Example, tau .1: rewards
-    ``[1, 0]`` have A = ``[.707, -.707]``; scores ``[.2, .8]`` have the opposite; mixed ``[.566, -.566]``.
-    """
-    advantage = group_normalised(verifier_G)
-    if score_G.numel() < 2 or float(score_G.std()) <= std_cut:
-        return advantage
-    return (1 - tau) * advantage + tau * group_normalised(score_G.clamp(0.0, 1.0))

@@ -27,14 +27,15 @@ GRADING_TEMPLATE = (
 )
 """What a model is asked where the task brings no template of its own."""
 
+
 HOLISTIC_TEMPLATE = (
     "The request:\n{question}\n\nThe response:\n{response}\n\nWhat a response is judged by:\n{rubric}\n\n"
     "How good is the response on the whole? Reply with one number from 0 (worst) to 10 (best) and nothing else."
 )
 """The comparison: one score for the whole rubric."""
 
+
 _VERDICT = re.compile(r'"criteria_met"\s*:\s*(true|false)\b', re.IGNORECASE)
-_THINKING = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def rubric_score(
@@ -88,14 +89,6 @@ def parse_grade(text: str, yes: str = "", no: str = "") -> bool | None:
     # An explanation with a stray quotation mark is no valid JSON, but its verdict can be read all the same.
     loose = _VERDICT.findall(text)
     return loose[-1].lower() == "true" if loose else None
-
-
-def strip_thinking(text: str) -> str:
-    """The response without its thinking part, which is not what is graded.
-
-    Example: ``"<think>hm</think> Yes."`` is ``"Yes."``; an unclosed block is dropped to the end.
-    """
-    return _THINKING.sub("", text).strip()
 
 
 def rubric_of(value: Any, where: str) -> list[tuple[str, float]]:

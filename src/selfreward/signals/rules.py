@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence, Sized
 from typing import TYPE_CHECKING
 
-from selfreward.answers import AnswerSpace
+from selfreward.data.answers import AnswerSpace
 from selfreward.errors import RecipeError
 
 if TYPE_CHECKING:

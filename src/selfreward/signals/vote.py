@@ -1,6 +1,6 @@
 """Votes: rewards from agreement among the answers of one group.
 
-All functions take *class ids* (see :func:`selfreward.answers.cluster`), one per trajectory of a
+All functions take *class ids* (see :func:`selfreward.data.answers.cluster`), one per trajectory of a
 whole group, None where the answer is missing. A missing answer is never rewarded, under any policy.
 
 Sources: majority vote as pseudo-label, TTRL (arXiv 2504.16084) and SRT; swapped labels of two views,
@@ -15,12 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from selfreward.answers import AnswerSpace, cluster
+from selfreward.data.answers import AnswerSpace, cluster
 
 if TYPE_CHECKING:
     from torch import Generator
 
+
 Missing = Literal["drop", "own", "zero"]
+
+
 Ties = Literal["first", "random", "abstain"]
 
 

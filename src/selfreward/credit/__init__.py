@@ -1,0 +1,1 @@
+"""From rewards to what is learned: advantages, pairs, filters, rows."""

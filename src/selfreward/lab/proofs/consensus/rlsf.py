@@ -1,0 +1,105 @@
+"""RLSF (166) on CHAIN-SURE: a base that is over-confident in a shortcut and sure, with reason, where it reasons.
+
+Rules are those of the method card, written down before the run. The alphabet of the task leaves three
+beginnings of an answer, so k is 3 and not 10: from any further first token a character model goes on with
+nonsense that it is as sure of as of reasoning (on the base of ``chain`` 0.99 sure, right one time in seven).
+Random and confidence pairs are equal in number; vote pairs come from 8 samples per prompt, not 3 traces.
+Steps, rates and the size of the reward model were looked at once, on development prompts, and left as they were.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.statistics import Estimate, auroc
+from selfreward.training.comparison import Arm, Study
+
+K = {"k": 3}
+
+
+PPO = {"group_size": 8, "reward_steps": 8, "reward_updates": 80}
+
+
+def certainty_sees_truth(seed: int, folder: Path) -> dict[str, Any]:
+    """AUROC of the answer's gap and of the whole text's mean log-probability, on the base's own traces."""
+    from selfreward.lab.embedded import load_task
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.rollouts.cot_decoding import branch
+    from selfreward.signals.scorers.answer_span import answer_confidences
+
+    task, policy = load_task("chain-sure"), load_policy("embedded:chain-sure", device="cpu")
+    prompts = task.train[-600 + 200 * (seed % 3) :][:200]
+    groups = branch(policy, prompts, K["k"], SamplingParams(task.settings["max_new_tokens"]))
+    gaps, means, truth = [], [], []
+    for group, own in zip(groups, answer_confidences(policy, groups, task.answers), strict=True):
+        for trajectory, confidence in zip(group, own, strict=True):
+            if confidence is not None and trajectory.last.logprobs is not None:
+                gaps.append(confidence)
+                means.append(float(trajectory.last.logprobs.mean()))
+                truth.append(task.answers.correct(trajectory.completion, str(group.prompt.answer)))
+    return {
+        "after": {"auroc/gap": auroc(gaps, truth), "auroc/mean_logprob": auroc(means, truth), "traces": len(truth)},
+        "mechanism": {"name": "traces", "count": len(truth)},
+    }
+
+
+def span_above_text(results: Results) -> Estimate:
+    from selfreward.statistics import mean_interval
+
+    gap, text = (results.values("certainty", f"auroc/{k}") for k in ("gap", "mean_logprob"))
+    return mean_interval([a - b for a, b in zip(gap, text, strict=True)])
+
+
+PROOF = Proof(
+    slug="rlsf",
+    id="166",
+    claim="Preferring the traces whose answer the model is surest of raises accuracy and does not cost calibration.",
+    task="embedded:chain-sure",
+    main="dpo",
+    arms=(
+        Arm("dpo", "rlsf", K),
+        Arm("random-pairs", "rlsf", {**K, "pairs": "random"}),
+        Arm("vote-pairs", "rlsf", {**K, "pairs": "vote", "group_size": 8}),
+        Arm("sft", "rlsf", {**K, "learn": "sft"}),
+        Arm("rm-ppo", "rlsf", {**K, "learn": "ppo", **PPO}),
+        Study("certainty", certainty_sees_truth),
+    ),
+    settings={"model": "embedded:chain-sure", "data": "embedded:chain-sure", "eval_every": 30},
+    rules=(
+        Rule(
+            "the answer's certainty sees the truth",
+            "the answer's gap tells right from wrong traces better than the text's mean log-probability (lower end "
+            "of the paired interval of the AUROC above 0)",
+            span_above_text,
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "accuracy rises",
+            "dpo ends above the base in greedy accuracy (lower end of the interval above 0)",
+            lambda r: r.gain("dpo", "accuracy"),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "calibration does not suffer",
+            "dpo ends with an ECE no worse than the base's (mean over seeds); accuracy bought with a worse ECE "
+            "falsifies the claim",
+            lambda r: r.gain("dpo", "ece"),
+            lambda e: e.value <= 0,
+        ),
+        Rule(
+            "accuracy above random pairs",
+            "dpo ends above random pairs in greedy accuracy (lower end of the paired interval above 0)",
+            lambda r: r.lead("dpo", "random-pairs", "accuracy"),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "calibration above random pairs",
+            "dpo ends with a lower ECE than random pairs (upper end of the paired interval below 0)",
+            lambda r: r.lead("dpo", "random-pairs", "ece"),
+            lambda e: e.high < 0,
+        ),
+    ),
+)

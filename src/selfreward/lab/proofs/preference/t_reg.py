@@ -1,0 +1,171 @@
+"""T-REG (117) on CON: does the base blame the right letters, and does it help preferences?
+
+Rules are those of the method card, written down before the run. The base was taught to make a string better and worse
+(``*`` and ``!``), which stands in for the paper's two requests. The gate plants one fault in strings that meet
+everything else and asks whose credit is lowest; below an area under the curve of .7 nothing is trained. All arms see
+pairs of the same prompts, ordered by the base's own judge, and take the same number of updates. Settings are the
+task's; one look at the main arm on development prompts left them as they were.
+
+Two things that the card names and no rule reads were added after the rules had been judged: an arm without the
+sequence's weight (``static``), and ``planted error``, how far each trained model still prefers a planted letter to the
+right one (test questions, teacher-forced). At this size the weight of the sequence buys nothing: ``static`` ends at a
+score of .867, t-reg at .860, DPO at .850. The planted letter is unlearned by all arms nearly alike: from .147 at the
+start to .092 with token rewards, .091 with a static weight, and .093 with shuffled ones and under DPO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfreward.errors import ConfigError
+from selfreward.lab.proofs.common.rounds import lead
+from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.training.comparison import Arm
+
+if TYPE_CHECKING:
+    from selfreward.lab.tasks.splits import Split
+    from selfreward.policy.policy import Policy
+    from selfreward.types import Trajectory
+
+
+Q = "score"
+
+
+STEPS = 30
+
+
+def planted(split: Split, n: int) -> list[tuple[str, str, str, int]]:
+    """``n`` items ``(question, string, the same string with one letter replaced, where)``.
+
+    The string meets all constraints, the other one all but one: a single letter is to blame, and which is known.
+    """
+    import random
+
+    from selfreward.lab.tasks.writing.con.strings import LENGTH, LETTERS, careful, questions, true_score
+
+    rng = random.Random("con planted")
+    source = questions(split, rng)
+    found: list[tuple[str, str, str, int]] = []
+    while len(found) < n:
+        question = next(source)
+        letters, at = careful(question, rng).split(), rng.randrange(LENGTH)
+        whole = " ".join(letters)
+        letters[at] = rng.choice(LETTERS)
+        text = " ".join(letters)
+        if true_score(question, text) == 4:
+            found.append((question, whole, text, at))
+    return found
+
+
+def written(policy: Policy, items: Sequence[tuple[str, str]]) -> list[Trajectory]:
+    """Strings as answers of the policy to their questions, ended."""
+    import torch
+
+    from selfreward.types import Prompt, Segment, Trajectory
+
+    found = []
+    for i, (question, text) in enumerate(items):
+        prompt = Prompt(str(i), question)
+        head = Segment("prompt", torch.tensor(policy.encode(prompt)))
+        tokens = torch.tensor([*policy.tokenizer(text)["input_ids"], *policy.end_tokens])
+        found.append(Trajectory(prompt, [head, Segment("solver", tokens, text, trainable=True)]))
+    return found
+
+
+def gate(n: int = 200) -> dict[str, Any]:
+    """Area under the curve of the negative credit for the one planted letter of each string, and mean credits."""
+    from selfreward.lab.tasks.writing.con.strings import LENGTH, TEMPLATES
+    from selfreward.policy.loading import load_policy
+    from selfreward.signals.scorers.contrast import contrast_credits
+    from selfreward.statistics import auroc
+
+    policy = load_policy("embedded:con", device="cpu")
+    items = planted("train", n)
+    credits = contrast_credits(
+        policy, written(policy, [(q, text) for q, _, text, _ in items]), TEMPLATES["better"], TEMPLATES["worse"]
+    )
+    values = [float(c[k]) for c in credits for k in range(LENGTH)]
+    flags = [k == at for *_, at in items for k in range(LENGTH)]
+    area = auroc([-v for v in values], flags)
+    if area < 0.7:
+        raise ConfigError(
+            f"The base's credits find the planted letter with an area under the curve of {area:.2f}; below .7."
+        )
+    mean = {flag: sum(v for v, p in zip(values, flags) if p == flag) / flags.count(flag) for flag in (True, False)}
+    return {
+        "auc": round(area, 3),
+        "credit_planted": round(mean[True], 3),
+        "credit_others": round(mean[False], 3),
+        "planted_error": round(planted_error(policy), 3),
+    }
+
+
+def planted_error(policy: Policy, n: int = 500) -> float:
+    """How likely the policy writes the planted letter where it writes that or the one in whose place it stands.
+
+    Mean over ``n`` items about test questions; .5 is a policy that does not tell the two.
+    """
+    items = planted("test", n)
+    both = written(policy, [(q, text) for q, whole, planted_text, _ in items for text in (whole, planted_text)])
+    starts = [len(t.tokens) - len(t.last) for t in both]
+    read = policy.score([t.tokens for t in both], starts)
+    logps = [float(own["logprob"][items[i // 2][3]]) for i, own in enumerate(read)]
+    return sum(1 / (1 + math.exp(right - wrong)) for right, wrong in zip(logps[::2], logps[1::2])) / n
+
+
+def final(model: Path) -> dict[str, float]:
+    """:func:`planted_error` of a trained model."""
+    from selfreward.policy.loading import load_policy
+
+    return {"planted error": planted_error(load_policy(str(model), device="cpu"))}
+
+
+PROOF = Proof(
+    slug="t-reg",
+    id="117",
+    claim="Token rewards that a model reads off two opposite requests, added to DPO as a regulariser, put its "
+    "preference on the right tokens; the same rewards on shuffled tokens do not.",
+    task="embedded:con",
+    main="t-reg",
+    gate=gate,
+    arms=(
+        Arm("t-reg", "t-reg"),
+        Arm("dpo", "t-reg", {"token_rewards": "none"}),
+        Arm("shuffled", "t-reg", {"token_rewards": "shuffled"}),
+        Arm("sft", "t-reg", {"token_rewards": "none", "sft": 0.25}),
+        Arm("static", "t-reg", {"weighting": "static"}),
+    ),
+    final=final,
+    settings={
+        "model": "embedded:con",
+        "steps": STEPS,
+        "eval_every": STEPS // 2,
+        "probe_every": 0,
+        "checkpoint_every": STEPS,
+        "options": {"group_size": 5, "alpha": 0.25},
+    },
+    curves=(f"eval/{Q}", "eval/greedy_score", "credit/size", "regulariser"),
+    rules=(
+        Rule(
+            "above DPO",
+            "t-reg ends with a higher score than DPO on the same pairs (lower end of the paired interval above 0)",
+            lead("t-reg", "dpo", Q),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "credit matters",
+            "t-reg ends above the same token rewards on shuffled tokens (lower end of the paired interval above 0)",
+            lead("t-reg", "shuffled", Q),
+            lambda e: e.low > 0,
+        ),
+        Rule(
+            "likelihood of the chosen answers does not do it",
+            "a likelihood term on the chosen answers ends no higher than DPO (mean over seeds)",
+            lead("sft", "dpo", Q),
+            lambda e: e.value <= 0,
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""How completions are drawn: by our own loop, by the model's own, or by a server."""

@@ -1,0 +1,1 @@
+"""How likelihoods are read: one forward, shared prefixes, many targets."""

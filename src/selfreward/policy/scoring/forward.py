@@ -1,0 +1,323 @@
+"""One forward, every likelihood: log-probabilities and statistics of given tokens.
+
+Logits exist only at the positions that are asked for, and only a chunk of them at a time, so that
+memory does not grow with sequences x tokens x vocabulary. What several sequences begin with is read once
+(:mod:`selfreward.policy.scoring.prefix_trees`). The same function serves signals (without gradient) and the trainer (with it;
+chunks are then recomputed in the backward pass).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from selfreward.errors import DataError
+from selfreward.policy.architecture import causal_model, head_of
+from selfreward.policy.precision import recomputing
+from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.policy.scoring.distribution import token_statistics
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+# Logits held at once, in elements: 64 MB of float32.
+CHUNK_ELEMENTS = 2**24
+
+
+# Tokens (with padding) in one forward of a GPU; on a CPU, times the model's width. See micro_tokens.
+MICRO_TOKENS = 16_384
+
+
+CPU_MICRO_NUMBERS = 2**17
+
+
+# Sequences that share nothing are packed into common rows where more than a fifth of a padded batch would be padding.
+DENSE_ENOUGH = 0.8
+
+
+def right_pad(sequences: Sequence[Tensor], value: float = 0) -> Tensor:
+    """``[B, T]`` with ``value`` after each sequence's end."""
+    return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=value)
+
+
+def must_fit(context: int | None, lengths: Sequence[tuple[str, int]], room: int = 0) -> None:
+    """Check what is to be read, by name, against the model's context.
+
+    Beyond it rotary positions give numbers that mean nothing, without a word.
+
+    Args:
+        lengths: tokens of each sequence, with what the sequence is called.
+        room: tokens to be written after it.
+
+    Raises:
+        DataError: for a sequence that has no tokens, or does not fit.
+    """
+    for name, length in lengths:
+        if not length:
+            raise DataError(f"There is nothing to read in {name}: it has no tokens. A model needs one to go on from.")
+        if context is not None and length + room > context:
+            much = f"{length} tokens" + (f" and {room} to be written" if room else "")
+            cure = ", or lower max_new_tokens" if room else ""
+            raise DataError(
+                f"Too long for the model: {name} has {much}, the model reads {context} "
+                f"(max_position_embeddings in its configuration). Shorten the text{cure}."
+            )
+
+
+def forward_tokens(
+    model: PreTrainedModel,
+    tokens_B_T: Tensor,
+    wanted_B_T: Tensor,
+    *,
+    temperature: float = 1.0,
+    stats: Sequence[str] = (),
+    entropy_with_gradient: bool = False,
+    with_gradient: Sequence[str] = (),
+    hidden: bool = False,
+    top_k: int = 0,
+    candidates: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Score right-padded sequences at the wanted positions.
+
+    Args:
+        tokens_B_T: long ``[B, T]``, right-padded (padding is never attended to by what precedes it).
+        wanted_B_T: bool ``[B, T]``; True at ``t`` asks for the prediction *of* token ``t``.
+        stats: statistics beside ``logprob``, taken without gradient.
+        entropy_with_gradient: keep the graph of ``entropy`` (for an entropy bonus).
+        with_gradient: statistics beside these whose graph is kept (for a loss on them).
+        hidden: also return the last hidden state *at* every token, ``[B, T, D]``.
+        top_k: also return the most likely tokens, ``top_tokens`` and ``top_logprobs``, ``[B, T, top_k]``
+            (without gradient).
+        candidates: long ``[B, T, K]``; also return ``candidates``, float ``[B, T, K]``: log-probabilities of these
+            tokens in the place of token ``t`` (with gradient). The vocabulary is reduced chunk by chunk.
+
+    Returns:
+        ``logprob`` and each statistic, float32 ``[B, T]``, zero where not wanted.
+    """
+    device = next(model.parameters()).device
+    tokens_B_T, wanted_B_T = tokens_B_T.to(device), wanted_B_T.to(device).clone()
+    wanted_B_T[:, 0] = False
+    targets_N = tokens_B_T[wanted_B_T]
+    project = head_of(model)
+    causal = causal_model(model)
+    states: Tensor | None = None
+    again_N: Tensor | None = None  # where each wanted token's prediction stands among the distinct ones
+    with recomputing(causal):
+        if project is not None and not hidden and prefixes.takes_trees(causal) and wanted_B_T.any():
+            inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
+        elif project is not None:
+            states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+            inputs_N = states[wanted_B_T.roll(-1, 1)]
+        else:
+            output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
+            inputs_N = output.logits[wanted_B_T.roll(-1, 1)]
+            states = output.hidden_states[-1] if hidden else None
+            project = _identity
+    names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
+    others_N_K = None if candidates is None else candidates.to(device)[wanted_B_T]
+
+    def chunk(inputs: Tensor, targets: Tensor, others: Tensor | None) -> tuple[Tensor, ...]:
+        logits = project(inputs)
+        if not torch.is_grad_enabled():
+            taken = token_statistics(logits, targets, names, temperature=temperature)
+            if not top_k and others is None:
+                return tuple(taken[k] for k in names)
+            all_logprobs = (logits.float() / temperature).log_softmax(-1)
+            best = tuple(all_logprobs.topk(top_k)) if top_k else ()
+            named = () if others is None else (all_logprobs.gather(-1, others),)
+            return (*(taken[k] for k in names), *best, *named)
+        scaled = logits.float() / temperature
+        normaliser = scaled.logsumexp(-1)
+        logprob = scaled.gather(-1, targets[:, None]).squeeze(-1) - normaliser
+        with torch.no_grad():
+            taken = token_statistics(logits.detach(), targets, names, temperature=temperature)
+        if entropy_with_gradient:
+            taken["entropy"] = normaliser - ((scaled - normaliser[:, None]).exp() * scaled).sum(-1)
+        if with_gradient:
+            taken |= token_statistics(logits, targets, with_gradient, temperature=temperature)
+        found = tuple(logprob if k == "logprob" else taken[k] for k in names)
+        return found if others is None else (*found, scaled.gather(-1, others) - normaliser[:, None])
+
+    vocabulary = causal.config.get_text_config().vocab_size
+    rows = max(1, CHUNK_ELEMENTS // vocabulary)
+    several = len(targets_N) > rows
+    pieces = [*targets_N.split(rows)]
+    named = [None] * len(pieces) if others_N_K is None else [*others_N_K.split(rows)]
+    parts = [
+        checkpoint(chunk, a, b, c, use_reentrant=False) if several and torch.is_grad_enabled() else chunk(a, b, c)
+        for a, b, c in zip(inputs_N.split(rows), pieces, named, strict=True)
+    ]
+    result = {}
+    for i, name in enumerate(names):
+        values = torch.cat([p[i] for p in parts]) if parts else inputs_N.new_zeros(0)
+        values = values if again_N is None else values[again_N]
+        result[name] = torch.zeros(tokens_B_T.shape, device=device).masked_scatter(wanted_B_T, values.float())
+    if top_k and parts and not torch.is_grad_enabled():
+        for i, name in enumerate(("top_logprobs", "top_tokens"), len(names)):
+            found = torch.cat([p[i] for p in parts])
+            found = found if again_N is None else found[again_N]
+            result[name] = found.new_zeros(*tokens_B_T.shape, top_k)
+            result[name][wanted_B_T] = found
+    if others_N_K is not None:
+        values = torch.cat([p[-1] for p in parts]) if parts else inputs_N.new_zeros(others_N_K.shape)
+        blank = torch.zeros(*tokens_B_T.shape, others_N_K.shape[-1], device=device)
+        result["candidates"] = blank.masked_scatter(wanted_B_T[..., None], values.float())
+    if hidden and states is not None:
+        result["hidden"] = states
+    return result
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _distinct(
+    causal: PreTrainedModel, tokens_B_T: Tensor, wanted_B_T: Tensor, targets_N: Tensor, merge: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Hidden states before the wanted tokens, the tokens, and (with ``merge``) where each came from.
+
+    With ``merge``, equal tokens after equal prefixes are one prediction: identical completions are scored once.
+    """
+    place = torch.arange(tokens_B_T.shape[1], device=tokens_B_T.device)
+    needed = (wanted_B_T * place).amax(-1).tolist()  # the last wanted token itself need not be read
+    rows = [i for i, n in enumerate(needed) if n]
+    sequences = [tokens_B_T[i, : needed[i]].tolist() for i in rows]
+    trees = prefixes.grow(sequences, causal.config.get_text_config().hidden_size)
+    tokens = sum(map(len, sequences))
+    if len(trees) == len(rows) and tokens >= DENSE_ENOUGH * len(rows) * max(map(len, sequences)):
+        states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+        return states[wanted_B_T.roll(-1, 1)], targets_N, None
+    forest = prefixes.plant(trees)
+    width = tokens_B_T.shape[1]
+    at = torch.zeros(tokens_B_T.shape, dtype=torch.long)
+    for row, path in zip(rows, forest.paths, strict=True):
+        at[row, 1 : 1 + len(path)] = torch.tensor(path)[: width - 1]
+    at_N = at.to(tokens_B_T.device)[wanted_B_T]
+    states = prefixes.states(causal, forest).flatten(0, 1)
+    if not merge:
+        return states[at_N], targets_N, None
+    vocabulary = causal.config.get_text_config().vocab_size
+    pairs, again_N = torch.unique(at_N * vocabulary + targets_N, return_inverse=True)
+    return states[pairs // vocabulary], pairs % vocabulary, again_N
+
+
+def sharing(
+    model: PreTrainedModel, sequences: Sequence[Tensor], max_tokens: int = MICRO_TOKENS
+) -> list[tuple[list[int], int]]:
+    """Which sequences share a forward because they begin alike: their indices, and the distinct tokens to read."""
+    causal = causal_model(model)
+    if not prefixes.takes_trees(causal):
+        return [([i], len(s)) for i, s in enumerate(sequences)]
+    width = causal.config.get_text_config().hidden_size
+    trees = prefixes.grow([s.tolist() for s in sequences], width, min(prefixes.LARGEST, max_tokens))
+    return [(t.members, len(t)) for t in trees]
+
+
+def micro_tokens(model: PreTrainedModel) -> int:
+    """Tokens (with padding) in one forward with gradient: enough to fill a GPU.
+
+    On a CPU what stays near its caches: 2048 at a width of 64, 512 from 256 on. Larger batches ran no faster on the
+    machines that we measured, and the memory of a step grows with them.
+    """
+    causal = causal_model(model)
+    if causal.device.type != "cpu":
+        return MICRO_TOKENS
+    return max(512, CPU_MICRO_NUMBERS // int(causal.config.get_text_config().hidden_size))
+
+
+def micro_batches(lengths: Sequence[int], max_tokens: int = MICRO_TOKENS) -> list[list[int]]:
+    """Indices of sequences, longest first, in batches of at most ``max_tokens`` padded tokens."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        width = lengths[batches[-1][0]] if batches else 0
+        if batches and width * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+@torch.no_grad()
+def score_tokens(
+    model: PreTrainedModel,
+    sequences: Sequence[Tensor],
+    starts: Sequence[int],
+    *,
+    stats: Sequence[str] = (),
+    temperature: float = 1.0,
+    max_tokens: int = MICRO_TOKENS,
+    hidden_at: Sequence[int] | None = None,
+    top_k: int = 0,
+    candidates: Sequence[Tensor] | None = None,
+) -> list[dict[str, Tensor]]:
+    """Score the tokens of each sequence from its ``start`` on, without gradient.
+
+    Args:
+        sequences: ``B`` long tensors ``[T_b]``.
+        starts: first scored position of each sequence (at least 1 is used).
+        stats: see :func:`selfreward.policy.scoring.distribution.token_statistics`.
+        hidden_at: position of the hidden state to return per sequence (negative counts from the end).
+        top_k: see :func:`forward_tokens`.
+        candidates: per sequence long ``[T_b - start_b, K]``, see :func:`forward_tokens`.
+
+    Returns:
+        Per sequence a dict of CPU tensors ``[T_b - start_b]`` (``logprob`` and each statistic), and
+        ``hidden`` ``[D]`` when asked for.
+    """
+    result: list[dict[str, Tensor]] = [{} for _ in sequences]
+    # Hidden states are read sequence by sequence, so these count as such.
+    alone = [([i], len(s)) for i, s in enumerate(sequences)]
+    shared = sharing(model, sequences, max_tokens) if hidden_at is None else alone
+    for some in micro_batches([n for _, n in shared], max_tokens):
+        batch = [i for at in some for i in shared[at][0]]
+        tokens = right_pad([sequences[i] for i in batch])
+        place = torch.arange(tokens.shape[1])[None]
+        first = torch.tensor([max(1, starts[i]) for i in batch])[:, None]
+        last = torch.tensor([len(sequences[i]) for i in batch])[:, None]
+        wanted = (place >= first) & (place < last)
+        others = None
+        if candidates is not None:
+            width = candidates[batch[0]].shape[-1]
+            others = right_pad([torch.cat([torch.zeros(starts[i], width).long(), candidates[i]]) for i in batch])
+        out = forward_tokens(
+            model,
+            tokens,
+            wanted,
+            temperature=temperature,
+            stats=stats,
+            hidden=hidden_at is not None,
+            top_k=top_k,
+            candidates=others,
+        )
+        states = out.pop("hidden", None)
+        for row, i in enumerate(batch):
+            result[i] = {k: v[row, starts[i] : len(sequences[i])].cpu() for k, v in out.items()}
+            if states is not None and hidden_at is not None:
+                at = hidden_at[i] if hidden_at[i] >= 0 else len(sequences[i]) + hidden_at[i]
+                result[i]["hidden"] = states[row, at].float().cpu()
+    return result
+
+
+@torch.no_grad()
+def next_token_logprobs(model: PreTrainedModel, contexts: Sequence[Sequence[int]]) -> Tensor:
+    """Float ``[N, V]`` on the CPU, in nats: the distribution of the token after each of ``N`` contexts."""
+    causal, project = causal_model(model), head_of(model)
+    device = next(model.parameters()).device
+    result: list[Tensor] = [torch.empty(0)] * len(contexts)
+    for batch in micro_batches([len(c) for c in contexts], MICRO_TOKENS):
+        ids = right_pad([torch.tensor(contexts[i]) for i in batch]).to(device)
+        last = torch.tensor([len(contexts[i]) - 1 for i in batch], device=device)
+        row = torch.arange(len(batch), device=device)
+        if project is None:
+            logits = causal(input_ids=ids, use_cache=False).logits[row, last]
+        else:
+            logits = project(causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[row, last])
+        for i, values in zip(batch, logits.float().log_softmax(-1).cpu(), strict=True):
+            result[i] = values
+    return torch.stack(result)

@@ -1,0 +1,135 @@
+"""Copies of a policy in a recipe's state: what a lagged, a behaviour or a following policy needs to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from selfreward.errors import ModelError
+from selfreward.policy import sharding
+from selfreward.policy.policy import Policy
+from selfreward.policy.precision import HALF
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def weights_of(frozen: Policy) -> dict[str, Tensor]:
+    """All weights of a snapshot (of a LoRA snapshot its adapter) by name, on the CPU, shared ones once."""
+    return {n: w.detach().cpu().clone() for n, w in _tensors(frozen).items()}
+
+
+def frozen_copy(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
+    """A snapshot of ``policy`` with other weights, as :func:`weights_of` gave them.
+
+    Raises:
+        ModelError: if they are those of another model.
+    """
+    frozen = policy.snapshot()
+    load_weights(frozen, weights)
+    return frozen
+
+
+def load_weights(frozen: Policy, weights: Mapping[str, Tensor]) -> None:
+    """Give a snapshot what :func:`weights_of` gave.
+
+    Raises:
+        ModelError: if they are the weights of another model.
+    """
+    _fill(_tensors(frozen), weights)
+
+
+def start_of(policy: Policy) -> Policy:
+    """A frozen copy of the policy as it is now; on an accelerator it takes memory there only once it is used."""
+    costs = policy.device.type != "cpu" and not policy.is_lora and not sharding.is_sharded(policy.model)
+    return Parked(policy) if costs else policy.snapshot()
+
+
+class Parked(Policy):
+    """A frozen copy whose weights wait in main memory until its model is asked for."""
+
+    def __init__(self, policy: Policy) -> None:
+        vars(self).update({name: value for name, value in vars(policy).items() if name != "model"})
+        self.sampler = getattr(policy.sampler, "local", policy.sampler)
+        self._origin, self._waiting = policy, weights_of(policy)
+
+    @property
+    def model(self) -> PreTrainedModel:  # type: ignore[override]
+        if "_model" not in vars(self):
+            self.model = frozen_copy(self._origin, self._waiting).model
+            self._waiting = {}
+        return self._model
+
+    @model.setter
+    def model(self, model: PreTrainedModel) -> None:
+        self._model = model
+
+
+class Follower:
+    """A frozen copy that follows a policy as an exponential moving average (a slowly changing teacher).
+
+    Weights of half precision are averaged in float32 and rounded for use: a small step of the average itself would be
+    rounded away, step after step, and the copy would stand still.
+
+    Args:
+        policy: where the copy begins.
+
+    Attributes:
+        policy: the copy, to sample and score with.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy.snapshot()
+        self._exact = {n: w.float() if w.dtype in HALF else w for n, w in _tensors(self.policy).items()}
+
+    @torch.no_grad()
+    def follow(self, policy: Policy, rate: float) -> None:
+        """``copy <- (1 - rate) copy + rate policy``.
+
+        Raises:
+            ModelError: for a rate outside [0, 1], or another model.
+        """
+        if not 0 <= rate <= 1:
+            raise ModelError(f"The rate of a moving average is {rate}; it must lie in 0 .. 1.")
+        live = policy._adapter_tensors() if policy.is_lora else dict(policy.model.named_parameters())
+        if set(self._exact) != set(live):
+            raise ModelError("The copy belongs to another model; it can follow only the policy that it was made from.")
+        for name, exact in self._exact.items():
+            exact.lerp_(live[name].to(exact.dtype), rate)
+        self._round()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average by name, on the CPU, as exact as it is kept."""
+        return {n: w.detach().cpu().clone() for n, w in self._exact.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore :meth:`state_dict`.
+
+        Raises:
+            ModelError: if it is that of another model.
+        """
+        _fill(self._exact, state)
+        self._round()
+
+    def _round(self) -> None:
+        used = _tensors(self.policy)
+        with torch.no_grad():
+            for name, exact in self._exact.items():
+                if exact is not used[name]:
+                    used[name].copy_(exact)
+
+
+def _tensors(frozen: Policy) -> dict[str, Tensor]:
+    return frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
+
+
+def _fill(mine: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    odd = [n for n, w in weights.items() if n not in mine or mine[n].shape != w.shape]
+    if odd:
+        raise ModelError(f"The saved copy belongs to another model: {odd[0]} does not fit.")
+    with torch.no_grad():
+        for name, values in weights.items():
+            mine[name].copy_(values)

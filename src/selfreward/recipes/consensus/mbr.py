@@ -1,0 +1,41 @@
+"""Other rewards for translation: what SSR-Zero is compared with on the same start and budget.
+
+MBR agreement takes the mean similarity to the rest of the group for quality (Kumar and Byrne 2004; as a
+soft vote, where exact strings hardly ever coincide). Cycle consistency asks how likely the source is
+given the translation (dual learning: He et al. 2016, arXiv 1611.00179). True quality reads the
+reference and is the ceiling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from selfreward.policy.policy import Policy
+from selfreward.recipes.base import Recipe
+from selfreward.recipes.common.translation import FIELDS
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.text_metrics import chrf
+from selfreward.types import Experience, Prompt
+
+
+@dataclass
+class MinimumBayesRisk(Recipe):
+    """Mean chrF to the other candidates of the group."""
+
+    name: ClassVar[str] = "mbr"
+    fields: ClassVar[tuple[str, ...]] = FIELDS
+    mechanism: ClassVar[str] = "compared translations"
+    base: ClassVar[str] = "embedded:trans"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            found = [run.answers.extract(c) for c in group.completions]
+            known = [h for h in found if h]
+            cells = iter(chrf([a for a in known for _ in known], [b for _ in known for b in known]))
+            means = iter([(sum(next(cells) for _ in known) - 1) / max(1, len(known) - 1) for _ in known])
+            group.reward_with([next(means) if h else 0.0 for h in found])
+            run.count(self.mechanism, len(known))
+        return self.learn_from(groups)

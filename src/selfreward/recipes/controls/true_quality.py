@@ -1,0 +1,40 @@
+"""Moved out of recipes.translation_rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from selfreward.policy.policy import Policy
+from selfreward.recipes.base import Recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.text_metrics import chrf, edit_similarity
+from selfreward.types import Experience, Labels, Prompt
+
+
+@dataclass
+class TrueQuality(Recipe):
+    """Similarity to the reference. The ceiling."""
+
+    name: ClassVar[str] = "true-quality"
+    labels: ClassVar[Labels] = "outcome"
+    control: ClassVar[bool] = True
+    mechanism: ClassVar[str] = "translations with a reference"
+    base: ClassVar[str] = "embedded:trans"
+
+    similarity: Literal["chrf", "edit"] = "chrf"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            reference = group.prompt.answer
+            if reference is None:
+                continue
+            found = [run.answers.extract(c) for c in group.completions]
+            if self.similarity == "edit":
+                group.reward_with([edit_similarity(h, reference) for h in found])
+            else:
+                group.reward_with(chrf(found, [reference] * len(found)))
+            run.count(self.mechanism, len(group))
+        return self.learn_from(groups)

@@ -1,0 +1,121 @@
+"""Your own reward function under the plain GRPO learner. No method: the way in for rewards that nobody has thought of.
+
+    # my_reward.py
+    def short(prompts, completions, **columns):
+        return [-len(c) for c in completions]
+
+    selfreward train reward --set function=my_reward.py:short
+
+The convention is trl's, so a trl reward function works as it is; here it is always handed a whole group, the
+completions of one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from selfreward.errors import ConfigError, RecipeError
+from selfreward.policy.policy import Policy
+from selfreward.recipes.base import Recipe
+from selfreward.rollouts.run import RunContext
+from selfreward.runtime import distributed
+from selfreward.runtime.reward_process import RewardProcess
+from selfreward.runtime.user_code import UserCodeError
+from selfreward.types import Experience, Group, Labels, Prompt
+
+if TYPE_CHECKING:
+    from selfreward.data.task import Task
+
+
+@dataclass
+class OwnReward(Recipe):
+    """Reward = what the user's function returns; None means "no value".
+
+    The function runs in a process of its own with a time limit.
+
+    Attributes:
+        function: ``FILE.py:FUNCTION``.
+        columns: columns of the data that are handed over, by name, comma-separated; ``answer`` is the label, and
+            asking for it makes the recipe one that needs labels.
+        on_error: when the function raises, hangs, dies or returns nonsense: ``stop`` the run with the reason,
+            ``drop`` the group, or ``retry`` the call twice and then drop. A step in which every group was
+            dropped stops the run.
+        missing: a completion without a value earns the ``least`` of its group, or is left out (``drop``).
+        timeout_s: seconds for one group.
+    """
+
+    name: ClassVar[str] = "reward"
+    mechanism: ClassVar[str] = "completions with a value"
+
+    function: str = ""
+    columns: str = ""
+    on_error: Literal["stop", "drop", "retry"] = "stop"
+    missing: Literal["least", "drop"] = "least"
+    timeout_s: float = 60.0
+    _process: RewardProcess | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.names = [c.strip() for c in self.columns.split(",") if c.strip()]
+        # The data's columns are declared by the user here; the class cannot know them.
+        self.fields = tuple(n for n in self.names if n != "answer")  # type: ignore[misc]
+
+    def adapt(self, task: Task) -> Task:
+        """The task as it is; a reward that cannot be found or imported is told before a model is loaded."""
+        if not self.function:
+            raise ConfigError("Which reward? --set function=my_reward.py:my_function")
+        self._process = RewardProcess(self.function, self.timeout_s)
+        self._process.start()
+        return task
+
+    def needs(self) -> Labels:
+        return "outcome" if "answer" in self.names else "none"
+
+    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        kept, problems, calls = [], [], 0
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        for group in groups:
+            values: list[float | None] | None = None
+            for _ in range(3 if self.on_error == "retry" else 1):
+                calls += 1
+                try:
+                    values = self._values(group)
+                    break
+                except UserCodeError as problem:
+                    if self.on_error == "stop":
+                        raise
+                    problems.append(str(problem))
+            scored = None if values is None else self._rewarded(group, values)
+            if scored is not None:
+                run.count(self.mechanism, sum(v is not None for v in values or ()))
+                kept.append(scored)
+        if not kept:
+            reason = problems[-1] if problems else f"{self.function} gave no completion a value."
+            raise RecipeError(f"No group of step {run.step} has a reward. {reason}")
+        experience = self.learn_from(kept)
+        experience.stats |= {
+            "reward/calls": float(calls),
+            "reward/failed_calls": float(len(problems)),
+            "reward/dropped_groups": float(len(groups) - len(kept)),
+        }
+        return experience
+
+    def _values(self, group: Group) -> list[float | None]:
+        if self._process is None:
+            self._process = RewardProcess(self.function, self.timeout_s)
+        prompt, n = group.prompt, len(group)
+        asked: Any = [dict(m) for m in prompt.messages] if prompt.messages is not None else prompt.text
+        given = {name: prompt.answer if name == "answer" else prompt.fields.get(name) for name in self.names}
+        process, columns = self._process, {k: [v] * n for k, v in given.items()}
+        return distributed.once(lambda: process([asked] * n, group.completions, columns))
+
+    def _rewarded(self, group: Group, values: Sequence[float | None]) -> Group | None:
+        """The group with rewards; None where no completion has a value."""
+        known = [v for v in values if v is not None]
+        if not known:
+            return None
+        if self.missing == "drop" and len(known) < len(values):
+            group, values = group.only([v is not None for v in values]), known
+        group.reward_with([min(known) if v is None else v for v in values])
+        return group

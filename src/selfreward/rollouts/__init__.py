@@ -1,0 +1,1 @@
+"""Who produces what: turns, other contexts, proposed problems, trees, environments."""

@@ -1,0 +1,1 @@
+"""The machine around a run: processes, files, servers, and code that users bring."""

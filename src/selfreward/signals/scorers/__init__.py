@@ -1,0 +1,1 @@
+"""A model reads groups of completions, and numbers come out: ``function(context, groups, **options)``."""

@@ -1,0 +1,25 @@
+"""Moved out of signals.teacher_forcing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from selfreward.signals.teacher_forcing import step_rewards
+from selfreward.types import Group
+
+if TYPE_CHECKING:
+    from selfreward.signals.context import Context, Scores
+
+
+def induced_return(context: Context, groups: Sequence[Group], value: str = "max") -> Scores:
+    """The audit's scorer: the sum of :func:`step_rewards` of every text that ended, under the model as it is."""
+    name = f"value_{value}"
+    stats = context.stats(groups, ["centred_logit", name])
+    return [
+        [
+            float(step_rewards(s["centred_logit"], s[name]).sum()) if t.finished and len(t.last) else None
+            for t, s in zip(g, own, strict=True)
+        ]
+        for g, own in zip(groups, stats, strict=True)
+    ]

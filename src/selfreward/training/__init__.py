@@ -1,0 +1,1 @@
+"""One run: configuration, loop, update, checkpoints; and runs side by side."""

@@ -31,10 +31,10 @@ def main() -> None:
 
     torch.set_num_threads(1)
     from datasets import Dataset
+    from models import question
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 
-    from models import question
     from selfreward.credit.rows import row_of
     from selfreward.losses import PolicyGradient
     from selfreward.policy.loading import load_policy

@@ -91,6 +91,7 @@ def updated(policy: Any, seed: int) -> None:
 def main() -> None:
     a = arguments()
     from models import make, question
+
     from selfreward.errors import TrainingError
     from selfreward.policy.engine.export import export, server_command
     from selfreward.policy.engine.sampler import make_engine, probe_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-
 from models import END_OF_PROMPT
+
 from selfreward.losses import PolicyGradient
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling import decoding

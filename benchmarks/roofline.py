@@ -76,9 +76,9 @@ def build(a: argparse.Namespace) -> Any:
 
     if a.model:
         return load_policy(a.model, dtype=a.dtype, device=a.device, gradient_checkpointing=a.gradient_checkpointing)
+    from models import tokenizer
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from models import tokenizer
     from selfreward.policy.policy import Policy
 
     device = pick_device(a.device)

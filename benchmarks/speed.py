@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from ingredients import ALL, INGREDIENTS
-
 from models import make
 
 HERE = Path(__file__).parent

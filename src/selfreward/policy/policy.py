@@ -275,7 +275,8 @@ class Policy:
         candidates: Sequence[Tensor] | None = None,
         role: str = "solver",
     ) -> list[dict[str, Tensor]]:
-        """Log-probabilities (and statistics) of given tokens; see :func:`selfreward.policy.scoring.forward.score_tokens`.
+        """Log-probabilities (and statistics) of given tokens; see
+        :func:`selfreward.policy.scoring.forward.score_tokens`.
 
         Raises:
             DataError: for a sequence without tokens, or a longer one than the model reads.

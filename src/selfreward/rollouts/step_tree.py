@@ -274,7 +274,8 @@ class StateLabels:
         return len(self.ids)
 
     def add(self, labelled: Sequence[tuple[Node, float]], ask: Sequence[int] = ()) -> None:
-        """Labels of a tree (:func:`selfreward.rollouts.tree_search.value_targets`, say), with the value prompt behind them."""
+        """Labels of a tree (:func:`selfreward.rollouts.tree_search.value_targets`, say), with the value prompt behind
+        them."""
         end = torch.tensor(list(ask), dtype=torch.long)
         self.ids += [torch.cat([node.state.ids, end]) for node, _ in labelled]
         self.targets += [float(value) for _, value in labelled]

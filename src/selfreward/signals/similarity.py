@@ -17,7 +17,8 @@ def mean_similarity(
     Example: with ``[x == y]`` as similarity, ``["a", "a", "b", None]`` gives ``[.5, .5, 0, 0]``.
 
     Args:
-        similarity: maps two equally long lists to one value per pair, such as :func:`selfreward.signals.text_metrics.chrf`.
+        similarity: maps two equally long lists to one value per pair, such as
+            :func:`selfreward.signals.text_metrics.chrf`.
     """
     counts = Counter(text for text in texts if text)
     pairs = [(a, b) for a in counts for b in counts if a != b or counts[a] > 1]

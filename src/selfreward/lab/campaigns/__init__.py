@@ -50,10 +50,11 @@ def warm_up() -> None:
     """Import in this process what every fork of it will need."""
     import torch
 
-    from selfreward.lab.proofs import registry as proofs
+    import selfreward.lab.proofs.registry
+    import selfreward.recipes.registry
+    import selfreward.training.launch
+    import selfreward.training.trainer  # noqa: F401
     from selfreward.policy.loading import load_policy
-    from selfreward.recipes import registry as recipes  # noqa: F401
-    from selfreward.training import launch, trainer
     from selfreward.types import Prompt
 
     torch.set_num_threads(1)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def default_sampler(model: PreTrainedModel) -> Sampler:
-    """:class:`TorchSampler` where its steps are true to the model, else :class:`~selfreward.policy.sampling.hf_sampler.HFSampler`.
+    """:class:`TorchSampler` where its steps are true to the model, else
+    :class:`~selfreward.policy.sampling.hf_sampler.HFSampler`.
 
     Asked of the model itself, once.
 

@@ -64,7 +64,8 @@ class Sampler(Protocol):
     """Anything that turns ``P`` prompts into ``P`` lists of completions, ``n[i]`` for prompt ``i``.
 
     One that draws elsewhere may also have ``prepare(model, prompts)``, called in all processes before each drawing,
-    ``local`` (the sampler of frozen copies) and ``numbers`` (for the metrics); see :mod:`selfreward.policy.engine.sampler`.
+    ``local`` (the sampler of frozen copies) and ``numbers`` (for the metrics); see
+    :mod:`selfreward.policy.engine.sampler`.
     """
 
     def __call__(

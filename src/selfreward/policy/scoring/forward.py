@@ -2,8 +2,8 @@
 
 Logits exist only at the positions that are asked for, and only a chunk of them at a time, so that
 memory does not grow with sequences x tokens x vocabulary. What several sequences begin with is read once
-(:mod:`selfreward.policy.scoring.prefix_trees`). The same function serves signals (without gradient) and the trainer (with it;
-chunks are then recomputed in the backward pass).
+(:mod:`selfreward.policy.scoring.prefix_trees`). The same function serves signals (without gradient) and the trainer
+(with it; chunks are then recomputed in the backward pass).
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class BStar(CycleRecipe):
         dev: questions, the first of the training set, that they are tried on.
         trials: samples per question and temperature.
         wanted: n* of the balance score, the right solutions per question that would do.
-        empty: how a question of which nothing is kept counts, see :func:`selfreward.recipes.common.balance.balance_score`.
+        empty: how a question of which nothing is kept counts, see
+            :func:`selfreward.recipes.common.balance.balance_score`.
         keep: most solutions per question; ``target``, where given, is the size that a step's set grows to.
         restart: begin every cycle from the start's weights (iterative rejection fine-tuning).
         process: where step scores come from: ``task`` takes its function where it has one, ``head`` teaches one.

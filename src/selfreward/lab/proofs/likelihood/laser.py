@@ -9,8 +9,9 @@ score told right from wrong (AUROC 0.78) no better than length does (0.80), and 
 over 1 200 development samples); the weighted vote of four was above the majority (0.97 to 0.95). At alpha 5 the norm of
 the joint gradient is near 7, so clipping at 1 leaves the policy gradient a seventh of its size. The settings below
 answer to that. As they were chosen after test prompts had been seen, this attempt is measured on test prompts that no
-earlier run was measured on (:func:`selfreward.lab.tasks.arithmetic.chain_reserved.unseen`). The rules are those of the first attempt. Its
-arms without mixing, with cross-entropy and with unbalanced weights are left out, as no rule compares them.
+earlier run was measured on (:func:`selfreward.lab.tasks.arithmetic.chain_reserved.unseen`). The rules are those of
+the first attempt. Its arms without mixing, with cross-entropy and with unbalanced weights are left out, as no rule
+compares them.
 
 Every trained model is asked about samples of its own for held-out prompts; F1 is the harmonic mean of the
 shares of right and of wrong solutions that r_s > 0.5 tells (one of them alone can be had for free).

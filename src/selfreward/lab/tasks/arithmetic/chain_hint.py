@@ -1,7 +1,7 @@
 """Chain-hint: chain arithmetic by a base that a hint helps, to see whether it can teach itself what the hint showed.
 
-Questions and styles are those of :mod:`selfreward.lab.tasks.arithmetic.chain`. Beside them the base has read two kinds of questions
-with something before them, and there it works its answer out:
+Questions and styles are those of :mod:`selfreward.lab.tasks.arithmetic.chain`. Beside them the base has read two
+kinds of questions with something before them, and there it works its answer out:
 
 * ``SOLUTION.QUESTION`` (a right solution in any style, a full stop, the question): the answer agrees with the solution.
 * ``no#5.QUESTION`` (an answer that was wrong): the answer is another one.

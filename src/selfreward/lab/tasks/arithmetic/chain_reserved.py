@@ -1,7 +1,7 @@
 """Chain with a reserved token: the base for methods that read a score off a token which text never uses.
 
-Questions, styles and settings are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, and the base is CHAIN's own after
-some more reading, which differs in two ways that make it more like a large model. The vocabulary holds
+Questions, styles and settings are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, and the base is CHAIN's own
+after some more reading, which differs in two ways that make it more like a large model. The vocabulary holds
 ``<reserved>``, which no document contains. And every document is followed by the first token of another one,
 as in packed pre-training text, so that what comes after an end-of-sequence token is learnt and the same
 everywhere; without this the probability of an unused token there would be noise. There are no judges in

@@ -1,7 +1,7 @@
 """Chain-steep: half of the problems are solved, half nearly hopeless, and nothing lies between.
 
-Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain_wide`, from its two ends: short chains (2 and 3
-operations), which the base always works out and hardly ever gets wrong, and long ones (7 to 9), which it works
+Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain_wide`, from its two ends: short chains
+(2 and 3 operations), which the base always works out and hardly ever gets wrong, and long ones (7 to 9), which it works
 out one time in twenty-five and otherwise gives up. Under equal shares most groups of either kind agree with
 themselves: there is nothing to learn from the short ones, and mostly nothing was found for the long ones. Nobody
 practises chains of middle length, so that the worked style of the long ones can only come from their own successes.

@@ -1,8 +1,8 @@
 """Chain-student: chain arithmetic by a weak base that can learn from the better one of ``chain``.
 
-Questions, styles and splits are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, whose base is the teacher. The student is
-that base after it has read on in careless solutions: it works fewer problems out and slips more than twice as
-often, so that it lacks both the habit and some of the care. Teacher and student have the same size.
+Questions, styles and splits are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, whose base is the teacher. The
+student is that base after it has read on in careless solutions: it works fewer problems out and slips more than twice
+as often, so that it lacks both the habit and some of the care. Teacher and student have the same size.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Chain-wide: chains of 2 to 9 operations, a third each nearly solved, half solved and nearly hopeless.
 
-A question is a chain as in :mod:`selfreward.lab.tasks.arithmetic.chain`, padded to one width: ``6*8-5...............=``. The base
-answers by working it out (``w6*8-3#3``, right except for slips), by guessing (``guess#5``, mostly wrong) or by
-giving up (``skip``). How often it does which depends on the length and was designed into its text: short
-chains (2 and 3 operations) are nearly always worked, middle ones (4 to 6) about half of the time, long ones
-(7 to 9) one time in twenty. So the skill is there at every length, and at most lengths it is rarely used.
+A question is a chain as in :mod:`selfreward.lab.tasks.arithmetic.chain`, padded to one width:
+``6*8-5...............=``. The base answers by working it out (``w6*8-3#3``, right except for slips), by guessing
+(``guess#5``, mostly wrong) or by giving up (``skip``). How often it does which depends on the length and was designed
+into its text: short chains (2 and 3 operations) are nearly always worked, middle ones (4 to 6) about half of the
+time, long ones (7 to 9) one time in twenty. So the skill is there at every length, and at most lengths it is rarely
+used.
 
 A question that ends in ``?`` asks the base about itself: the first character of the answer is the pass rate
 in eighths (``0`` to ``8``), the second the length of a right solution, in steps of three tokens (``a`` is up to 3,

@@ -1,7 +1,7 @@
 """CHAIN with a base that can also write problems: lists of questions without solutions are in its text.
 
-Questions, answers, styles and judges are those of :mod:`selfreward.lab.tasks.arithmetic.chain`; beside them the base has
-read lists such as ``L6*8-5*6+9+5,3p4t0m1p2m2,``. So after a few questions it can go on with new ones. This
+Questions, answers, styles and judges are those of :mod:`selfreward.lab.tasks.arithmetic.chain`; beside them the base
+has read lists such as ``L6*8-5*6+9+5,3p4t0m1p2m2,``. So after a few questions it can go on with new ones. This
 is what self-instruction (SeRL) starts from, and it was put there on purpose. Half of a list's questions
 are taken at random; nothing tells the base which questions are hard.
 """

@@ -1,7 +1,8 @@
 """Fix: chain arithmetic with a second attempt, and a reflection that names the step to redo.
 
-Questions are those of :mod:`selfreward.lab.tasks.arithmetic.chain` in symbols, ``6*8-5*6+9+5=``, four in five with exactly one minus
-and the others without. Every attempt is worked, one operator and running value per step, in one of two styles:
+Questions are those of :mod:`selfreward.lab.tasks.arithmetic.chain` in symbols, ``6*8-5*6+9+5=``, four in five with
+exactly one minus and the others without. Every attempt is worked, one operator and running value per step, in one of
+two styles:
 
 * careful ``w6*8-3*8+7+2#2``: right except for slips.
 * hasty ``h6*8+3*8+7+2#2``: the minus is read as a plus; without a minus it is as careful.

@@ -1,7 +1,7 @@
 """Steps: CHAIN with solutions that can be reviewed step by step, and a base that solves and reviews.
 
-Questions are those of :mod:`selfreward.lab.tasks.arithmetic.chain` in symbols, ``6*8-5*6+9+5=``. Every solution is worked,
-one operator and running value per step, in one of two styles named by its first character:
+Questions are those of :mod:`selfreward.lab.tasks.arithmetic.chain` in symbols, ``6*8-5*6+9+5=``. Every solution is
+worked, one operator and running value per step, in one of two styles named by its first character:
 
 * careful ``w6*8-3*8+7+2#2``: right except for slips.
 * hasty ``h6*8+3*8+7+2#2``: minus is mostly read as plus. Two hasty solutions of a question often agree

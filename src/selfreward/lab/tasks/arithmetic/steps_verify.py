@@ -1,7 +1,7 @@
 """Steps-verify: STEPS, whose base mostly judges a solution without looking at it.
 
-Questions and solutions are those of :mod:`selfreward.lab.tasks.arithmetic.steps`. After ``?QUESTION SOLUTION>`` (without the
-space) the base gives a verdict in one of two ways, and the last ``Y`` or ``N`` is what counts:
+Questions and solutions are those of :mod:`selfreward.lab.tasks.arithmetic.steps`. After ``?QUESTION SOLUTION>``
+(without the space) the base gives a verdict in one of two ways, and the last ``Y`` or ``N`` is what counts:
 
 * walked ``*Y-Y*N``: a mark per step, stopping at the first wrong one; right about misread operators, noisy.
 * at once ``Y`` or ``N``: three in four say ``Y``, whatever the solution.

@@ -1,4 +1,5 @@
-"""The questions of :mod:`selfreward.lab.tasks.knowledge.facts`, asked for an answer without steps (``say`` in place of ``ask``)."""
+"""The questions of :mod:`selfreward.lab.tasks.knowledge.facts`, asked for an answer without steps (``say`` in place
+of ``ask``)."""
 
 from __future__ import annotations
 

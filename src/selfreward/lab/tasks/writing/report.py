@@ -1,8 +1,8 @@
 """Report: long templated text in which four tokens have to be worked out; and the base model that writes it.
 
-A prompt is a sum of :mod:`selfreward.lab.tasks.arithmetic.chain`, a token per character. A completion is a line of thought, ``=>``,
-and a report of 45 words, four of which are running values of the sum; all other words say nothing, but each comes in
-two wordings, a *plain* and a *fine* one. The base thinks in one of two ways, half of the time each:
+A prompt is a sum of :mod:`selfreward.lab.tasks.arithmetic.chain`, a token per character. A completion is a line of
+thought, ``=>``, and a report of 45 words, four of which are running values of the sum; all other words say nothing,
+but each comes in two wordings, a *plain* and a *fine* one. The base thinks in one of two ways, half of the time each:
 
 * worked ``w 6 * 8 - 3 ...``: every operator with the running value after it, and so the values are right except for
   slips. The report that follows is mostly in plain words.

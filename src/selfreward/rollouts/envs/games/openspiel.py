@@ -27,7 +27,8 @@ def pyspiel() -> Any:
 
 
 class SpielState:
-    """A position of an OpenSpiel game (see :class:`selfreward.rollouts.envs.games.base.State`); actions are its numbers as text."""
+    """A position of an OpenSpiel game (see :class:`selfreward.rollouts.envs.games.base.State`); actions are its
+    numbers as text."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

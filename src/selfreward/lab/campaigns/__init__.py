@@ -51,16 +51,16 @@ def warm_up() -> None:
     import torch
 
     import selfreward.lab.proofs.registry
-    import selfreward.recipes.registry
     import selfreward.training.launch
     import selfreward.training.trainer  # noqa: F401
     from selfreward.policy.loading import load_policy
+    from selfreward.recipes.registry import RECIPES, recipe_class
     from selfreward.types import Prompt
 
     torch.set_num_threads(1)
     load_policy("embedded:chain", device="cpu").sample([Prompt("warm-up", text="1")])
-    for name in recipes.RECIPES:
-        recipes.recipe_class(name)
+    for name in RECIPES:
+        recipe_class(name)
 
 
 def go(values: Mapping[str, Any]) -> None:

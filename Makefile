@@ -28,7 +28,7 @@ endif
 help:
 	@echo "make demo    install, and watch a small model teach itself (about 3 minutes)"
 	@echo "make test    install, and run every check"
-	@echo "make lint    format, lint and types only"
+	@echo "make lint    format, lint, types and imports only"
 	@echo "make family  label-free rewards side by side at equal tokens, and their figure (about 20 minutes)"
 	@echo "make bench   speed beside trl (about two hours on two idle cores)"
 	@echo "make vllm    a real vLLM server as rollout engine (CPU build, 3.5 GB in an environment of its own)"
@@ -97,6 +97,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 install: $(VENV)/.installed
 
@@ -128,5 +129,5 @@ $(VENV)/.installed-test: pyproject.toml | $(VENV)/.torch
 	@touch $@ $(VENV)/.installed
 
 clean:
-	rm -rf $(VENV) $(ENGINE) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ENGINE) build dist runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ from selfreward.policy.policy import Policy
 from selfreward.policy.sampling import decoding
 from selfreward.policy.sampling import torch_sampler as sampling
 from selfreward.policy.scoring import forward as scoring
-from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.policy.scoring import prefix_trees
 from selfreward.training import learner as learning
 
 # What was exchanged: owner, attribute, its plain value, and the one that does the work again.
@@ -32,13 +32,13 @@ def put_back(work: bool) -> None:
 
 def no_trees() -> None:
     """Every sequence is scored and trained on its own, padded to the longest."""
-    swap(prefixes, "takes_trees", lambda model: False)
+    swap(prefix_trees, "takes_trees", lambda model: False)
 
 
 def no_merging() -> None:
     """Completions that are the same word for word share their prompt and nothing else."""
-    inner = prefixes.common
-    swap(prefixes, "common", lambda a, b: b.index(END_OF_PROMPT) + 1 if a == b else inner(a, b))
+    inner = prefix_trees.common
+    swap(prefix_trees, "common", lambda a, b: b.index(END_OF_PROMPT) + 1 if a == b else inner(a, b))
 
 
 def no_packing() -> None:
@@ -56,7 +56,7 @@ def no_packing() -> None:
 
     swap(scoring, "micro_batches", in_order)
     swap(learning, "micro_batches", in_order)
-    swap(prefixes, "room_in", lambda free, needed: None)
+    swap(prefix_trees, "first_with_room", lambda free, needed: None)
 
 
 def no_lean() -> None:

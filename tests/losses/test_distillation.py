@@ -12,7 +12,7 @@ from selfreward.errors import ConfigError, ModelError
 from selfreward.losses import Distillation, divergence, interpolated, with_tail
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.policy.snapshots.frozen import Follower
+from selfreward.policy.snapshots.frozen import EMATeacher
 from selfreward.training.learner import Learner
 from selfreward.types import Experience, Prompt
 from tests.support.models import make_policy
@@ -173,7 +173,7 @@ def test_options_are_checked():
 
 
 def test_a_moving_average_by_hand():
-    policy, follower = make_policy(), Follower(make_policy())
+    policy, follower = make_policy(), EMATeacher(make_policy())
     with torch.no_grad():
         for p in policy.parameters():
             p.fill_(1.0)
@@ -195,13 +195,13 @@ def test_a_moving_average_of_half_precision_weights_moves_and_is_resumed():
     with torch.no_grad():
         for p in policy.parameters():
             p.fill_(1.0)
-    follower = Follower(policy)
+    follower = EMATeacher(policy)
     with torch.no_grad():
         for p in policy.parameters():
             p.fill_(1.0 + 2**-7)
     for _ in range(10):
         follower.follow(policy, 0.05)
-    again = Follower(policy)
+    again = EMATeacher(policy)
     again.load_state_dict(follower.state_dict())
     for one in (follower, again):
         one.follow(policy, 0.05)

@@ -7,7 +7,7 @@ import torch
 
 from selfreward.errors import ConfigError
 from selfreward.policy.policy import Policy
-from selfreward.policy.sampling.params import Completion, SamplingParams
+from selfreward.policy.sampling.params import Completion, Sampler, SamplingParams
 from selfreward.rollouts.proposing import (
     Introspection,
     ListFormat,
@@ -69,7 +69,7 @@ def test_a_tasks_own_format():
     assert form.read("5+6,7+", finished=False) == ["5+6="]
 
 
-class Author:
+class Author(Sampler):
     """A sampler that writes the same continuation, whatever the list."""
 
     def __init__(self, text):

@@ -10,7 +10,7 @@ from selfreward.data.answers import Regex
 from selfreward.errors import LabelAccessError, RecipeError
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.rollouts.derived_tasks import derive, spread
+from selfreward.rollouts.derived_tasks import derive, pick_evenly
 from selfreward.rollouts.recontext import recontext, rescored, sibling_success, success_or_error
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.support.models import make_policy
@@ -67,11 +67,11 @@ def test_candidates_are_read_under_another_context():
 
 def test_tasks_are_spread_evenly():
     generator = torch.Generator().manual_seed(0)
-    picked = spread([4, 1, 4], 5, generator)
+    picked = pick_evenly([4, 1, 4], 5, generator)
     assert sorted(g for g, _ in picked) == [0, 0, 1, 2, 2] and len(set(picked)) == 5
-    assert len(spread([1, 1], 9, generator)) == 2 and spread([], 3, generator) == []
+    assert len(pick_evenly([1, 1], 9, generator)) == 2 and pick_evenly([], 3, generator) == []
     with pytest.raises(RecipeError, match="Cannot pick -1"):
-        spread([1], -1, generator)
+        pick_evenly([1], -1, generator)
 
 
 def test_derived_tasks_have_their_own_gold_and_keys():

@@ -1,17 +1,9 @@
-"""Moved out of heads."""
+"""The loss of a reward model that learns from pairs (Bradley and Terry)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-
-if TYPE_CHECKING:
-    pass
-
-
-# ---- losses --------------------------------------------------------------------------------------
 
 
 def bradley_terry(chosen_P: Tensor, rejected_P: Tensor, margin: float | Tensor = 0.0) -> Tensor:

@@ -1,14 +1,9 @@
-"""Moved out of heads."""
+"""The loss of a critic: squared error to the returns, clipped around the old values (PPO)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 def clipped_value_loss(values: Tensor, old: Tensor, returns: Tensor, clip: float = 0.2) -> Tensor:

@@ -1,4 +1,8 @@
-"""Moved out of steering, sampling, prefixes, scoring."""
+"""What is found out about the architecture of a causal language model: its layers, its head, what its attention sees.
+
+Architectures are not listed by name. What cannot be read off a model is tried on it, once, and believed if the numbers
+are those of its own forward.
+"""
 
 from __future__ import annotations
 

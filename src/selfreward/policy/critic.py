@@ -1,4 +1,4 @@
-"""Moved out of heads."""
+"""A critic: the value of the state before every token, learnt from returns beside the policy (PPO)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import torch
 from torch import Tensor
 
 from selfreward.losses.value import clipped_value_loss
-from selfreward.policy.scalar_heads import ScalarModel, _optimiser
+from selfreward.policy.scalar_heads import ScalarModel, head_optimizer
 from selfreward.policy.scoring.forward import micro_batches, right_pad
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
-
-
-# ---- the critic ----------------------------------------------------------------------------------
 
 
 class Critic:
@@ -34,7 +31,7 @@ class Critic:
         self, policy: Policy, *, lr: float = 1e-3, eps: float = 1e-8, clip: float = 0.2, epochs: int = 2
     ) -> None:
         self.model = ScalarModel(policy)
-        self.optimiser = _optimiser(self.model, lr, eps)
+        self.optimiser = head_optimizer(self.model, lr, eps)
         self.clip, self.epochs = clip, epochs
 
     def values(self, sequences: Sequence[Tensor]) -> list[Tensor]:

@@ -195,7 +195,7 @@ class Policy:
         groups = []
         for prompt, ids, drawn, before in zip(prompts, encoded, completions, again, strict=True):
             head = Segment("prompt", torch.tensor(ids, dtype=torch.long))
-            trajectories = [Trajectory(prompt, [head, self._segment(role, c)]) for c in drawn]
+            trajectories = [Trajectory(prompt, [head, self.segment(role, c)]) for c in drawn]
             key = "/".join(x for x in (prompt.id, view, role) if x)
             groups.append(Group(f"{key}#{before + 1}" if before else key, prompt, trajectories))
         return groups
@@ -237,10 +237,8 @@ class Policy:
                 pad_token=self.pad_token,
             )
 
-        prepare = getattr(self.sampler, "prepare", None)
-        if prepare is not None:
-            prepare(self.model, prompts)
-        with self._weights():
+        self.sampler.prepare(self.model, prompts)
+        with self.own_weights():
             drawn = spread(counts, draw)
         self.counts.add("generated", role, sum(len(c.tokens) for group in drawn for c in group))
         if not all(bool(torch.isfinite(c.logprobs).all()) for group in drawn for c in group):
@@ -250,7 +248,8 @@ class Policy:
             )
         return drawn
 
-    def _segment(self, role: str, completion: Completion) -> Segment:
+    def segment(self, role: str, completion: Completion) -> Segment:
+        """A completion as the trainable segment of a trajectory, with its text."""
         tokens = completion.tokens
         text = self.decode(tokens[:-1] if completion.finished else tokens)
         return Segment(
@@ -296,7 +295,7 @@ class Policy:
                 candidates=None if candidates is None else [candidates[i] for i in mine],
             )
 
-        with self._weights():
+        with self.own_weights():
             return spread([len(s) for s in sequences], part)
 
     def score_targets(
@@ -333,7 +332,7 @@ class Policy:
                 for b in mine
             ]
 
-        with self._weights():
+        with self.own_weights():
             scored = spread([len(b) for b in blocks], part)
         self.counts.add("scored", role, sum(read for _, read in scored))
         found: list[list[dict[str, Tensor]]] = [[] for _ in contexts]
@@ -364,7 +363,7 @@ class Policy:
         if all(len(t) == 1 for t in tails):
             self.counts.add("scored", role, sum(map(len, heads)))
             first = [t[0] for t in tails]
-            with self._weights():
+            with self.own_weights():
                 rows = spread(
                     [len(h) for h in heads],
                     lambda mine: list(next_token_logprobs(self.model, [heads[i] for i in mine])[:, first]),
@@ -395,15 +394,15 @@ class Policy:
         """
         if self.is_lora:
             frozen = copy.copy(self)
-            frozen._adapter = {k: v.detach().clone() for k, v in self._adapter_tensors().items()}
+            frozen._adapter = {k: v.detach().clone() for k, v in self.adapter_weights().items()}
         else:
             frozen = copy.copy(self)
-            copied = sharding.frozen_copy if sharding.is_sharded(self.model) else copy.deepcopy
+            copied = sharding.sharded_copy if sharding.is_sharded(self.model) else copy.deepcopy
             frozen.model = copied(self.model)
             frozen.model.requires_grad_(False)
             # A copied function is the same function: this one would go on using the live model's head.
             vars(frozen.model).pop("_selfreward_head", None)
-        frozen.sampler = getattr(self.sampler, "local", self.sampler)  # a server has the live weights only
+        frozen.sampler = self.sampler.for_copies()
         return frozen
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -446,15 +445,21 @@ class Policy:
             self.model.save_pretrained(str(partial), **given)
             self.tokenizer.save_pretrained(str(partial))
 
-    def _adapter_tensors(self) -> dict[str, Tensor]:
+    def adapter_weights(self) -> dict[str, Tensor]:
+        """The LoRA weights in the model by name, as they are now; empty for a policy without an adapter."""
         return {n: p for n, p in self.model.named_parameters() if "lora_" in n}
 
     @contextlib.contextmanager
-    def _weights(self) -> Iterator[None]:
+    def own_weights(self) -> Iterator[None]:
+        """While open, the model computes with this policy's weights.
+
+        They are in it already, but for a snapshot of a LoRA policy, which shares the model with the live policy: its
+        adapter is swapped in for the time. Whoever calls ``model`` without a verb of the policy does so in here.
+        """
         if self._adapter is None:
             yield
             return
-        live = self._adapter_tensors()
+        live = self.adapter_weights()
         kept = {k: v.detach().clone() for k, v in live.items()}
         with torch.no_grad():
             for k, v in live.items():

@@ -1,4 +1,4 @@
-"""Moved out of heads."""
+"""A reward model: one number per text, learnt from pairs or labels, on a copy of a policy's weights."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from selfreward.errors import DataError, ModelError
 from selfreward.losses.reward_model import bradley_terry
-from selfreward.policy.scalar_heads import ScalarModel, _optimiser
+from selfreward.policy.scalar_heads import ScalarModel, head_optimizer
 from selfreward.policy.scoring.forward import right_pad
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.policy.scalar_heads import Trains
-
-
-# ---- the reward model ----------------------------------------------------------------------------
 
 
 class RewardModel:
@@ -162,7 +159,7 @@ class RewardModel:
 
     def _fit(self, loss: Any, n: int, updates: int, batch: int, lr: float, eps: float, seed: int) -> float:
         """Gradient steps with a linear fall of the rate to 0; returns the last loss."""
-        optimiser = _optimiser(self.model, lr, eps)
+        optimiser = head_optimizer(self.model, lr, eps)
         generator = torch.Generator().manual_seed(seed)
         order: list[int] = []
         value = float("nan")

@@ -1,9 +1,9 @@
-"""Scalar heads on a causal language model: a reward model and a critic.
+"""A scalar head on a causal language model: what a reward model and a critic have in common.
 
-Both are a copy of a policy's weights with one linear output in place of the vocabulary: the number at
-a token sees that token and everything before it. A reward model reads the number at the last token of
-a text; a critic reads the number before each token. They have weights and an optimiser of their own
-and never touch the policy. What wires a critic into PPO is :mod:`selfreward.credit.ppo`.
+It is a copy of a policy's weights with one linear output in place of the vocabulary: the number at a token sees
+that token and everything before it. A reward model (:mod:`selfreward.policy.reward_model`) reads the number at the
+last token of a text, a critic (:mod:`selfreward.policy.critic`) the number before each token. They have weights and an
+optimiser of their own and never touch the policy. What wires a critic into PPO is :mod:`selfreward.credit.ppo`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 Trains = Literal["all", "head"]
 
 
-# ---- the model -----------------------------------------------------------------------------------
-
-
 class ScalarModel(torch.nn.Module):
     """A copy of a causal LM's backbone with one linear output, zero at the start.
 
@@ -52,7 +49,7 @@ class ScalarModel(torch.nn.Module):
                 raise ModelError(f"{type(causal).__name__} has no separate backbone for a scalar head.")
             if is_sharded(causal):
                 raise ConfigError("A recipe with models of its own (a reward model, a critic) cannot use shard=true.")
-            with source._weights():
+            with source.own_weights():
                 self.backbone = copy.deepcopy(causal.base_model)
         width = int(self.backbone.config.get_text_config().hidden_size)  # type: ignore[union-attr, operator, arg-type]
         device = next(self.backbone.parameters()).device
@@ -100,7 +97,10 @@ class ScalarModel(torch.nn.Module):
             ) from None
 
 
-def _optimiser(model: torch.nn.Module, lr: float, eps: float) -> MasterAdamW:
-    """Not fused, which rounds otherwise: evidence on reward models and critics rests on these numbers."""
+def head_optimizer(model: torch.nn.Module, lr: float, eps: float) -> MasterAdamW:
+    """AdamW over what is trained of a scalar model.
+
+    Not fused, which rounds otherwise: evidence on reward models and critics rests on these numbers.
+    """
     trained = [p for p in model.parameters() if p.requires_grad]
     return MasterAdamW(trained, lr=lr, betas=(0.9, 0.95), eps=eps, weight_decay=0.0)

@@ -22,7 +22,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from selfreward.errors import ConfigError
-from selfreward.policy import sharding
 from selfreward.runtime.distributed import gather, rank, shares, size
 
 if TYPE_CHECKING:
@@ -77,10 +76,10 @@ def shard(model: Any, *, ready: bool = True) -> None:
 def _find_out(causal: Any) -> None:
     """What is looked at once per model, with forwards of its own, is looked at by all processes together."""
     from selfreward.policy.architecture import head_of
-    from selfreward.policy.scoring import prefix_trees as prefixes
+    from selfreward.policy.scoring import prefix_trees
 
     if head_of(causal) is not None:
-        prefixes.takes_trees(causal)
+        prefix_trees.takes_trees(causal)
 
 
 @contextmanager
@@ -141,7 +140,7 @@ def whole_state(model: torch.nn.Module) -> dict[str, Tensor] | None:
     return {name: whole(value).detach().cpu() for name, value in model.state_dict().items()}
 
 
-def frozen_copy(model: Any) -> Any:
+def sharded_copy(model: Any) -> Any:
     """A second model with the same weights, sharded alike. FSDP refuses ``copy.deepcopy``."""
     from selfreward.runtime.distributed import local
 
@@ -174,7 +173,7 @@ def spread(sizes: Sequence[float], work: Callable[[list[int]], Sequence[T]]) -> 
     """
     parts = shares(sizes)
     mine = parts[rank()]
-    with sharding.in_step():
+    with in_step():
         done = list(work(mine)) if mine else []
     if len(done) != len(mine):
         raise ValueError(f"{len(mine)} items gave {len(done)} results")

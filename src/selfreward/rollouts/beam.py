@@ -37,7 +37,7 @@ def beam_search(
     for i, head in enumerate(heads):
         by_length[len(head)].append(i)
     ends, groups = set(policy.end_tokens), {}
-    with policy._weights():
+    with policy.own_weights():
         for same in by_length.values():
             for at in range(0, len(same), BATCH):
                 chosen = same[at : at + BATCH]

@@ -16,7 +16,7 @@ from selfreward.errors import RecipeError
 from selfreward.types import Group, Prompt, Trajectory
 
 
-def spread(counts: Sequence[int], n: int, generator: torch.Generator) -> list[tuple[int, int]]:
+def pick_evenly(counts: Sequence[int], n: int, generator: torch.Generator) -> list[tuple[int, int]]:
     """``n`` pairs (group, member), evenly over the groups and at random inside each; fewer if there are fewer.
 
     Groups are visited in turn, in random order; nothing is picked twice. Example: counts ``[2, 1]`` and
@@ -50,7 +50,7 @@ def derive(
     """
     tasks = [[(i, made) for i, t in enumerate(g) if (made := make(t)) is not None] for g in groups]
     found = []
-    for g, k in spread([len(own) for own in tasks], n, generator):
+    for g, k in pick_evenly([len(own) for own in tasks], n, generator):
         i, (text, gold) = tasks[g][k]
         key = groups[g].key
         found.append(Prompt(f"{key}/{kind}-{i}", text, fields={"source": (key, i)}, reference=gold))

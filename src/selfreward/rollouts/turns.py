@@ -115,10 +115,7 @@ def take(
         keys = [f"{name}/{k}" if k else name for name, k in zip(names, occurrences(names), strict=True)]
         completions = policy.sample_ids(contexts, n, params, keys=keys, role=turn.role)
         drawn = [
-            [
-                replace(policy._segment(turn.role, c), trainable=turn.trainable, kl_weight=turn.kl_weight)
-                for c in several
-            ]
+            [replace(policy.segment(turn.role, c), trainable=turn.trainable, kl_weight=turn.kl_weight) for c in several]
             for several in completions
         ]
     result = [[t] for t in trajectories]

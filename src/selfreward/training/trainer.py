@@ -216,7 +216,7 @@ class Trainer:
             **learned,
             "advantage_norm": float(advantages.norm()),
             "mechanism": touched,
-            **getattr(self.policy.sampler, "numbers", {}),
+            **self.policy.sampler.numbers,
             **{f"tokens/generated/{role}": n for role, n in self.policy.counts.generated.items()},
             **{f"tokens/scored/{role}": n for role, n in self.policy.counts.scored.items()},
             "tokens/generated": sum(self.policy.counts.generated.values()),

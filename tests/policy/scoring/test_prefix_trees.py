@@ -15,7 +15,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.policy.scoring import prefix_trees
 from selfreward.policy.scoring.forward import forward_tokens, right_pad, score_tokens, sharing
 from tests.support.models import odd_model
 
@@ -43,8 +43,8 @@ def model(kind: str = "llama", **options):
 
 
 def test_a_tree_worked_by_hand():
-    # 1 2 3 | 1 2 4 5 | 1 2 3 again: six distinct prefixes.
-    (tree,) = prefixes.grow([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]], width=64)
+    # 1 2 3 | 1 2 4 5 | 1 2 3 again: six distinct prefix_trees.
+    (tree,) = prefix_trees.build_trees([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]], width=64)
     assert tree.tokens == [1, 2, 3, 4, 5]
     assert tree.depths == [0, 1, 2, 2, 3]
     assert dict(zip(tree.members, tree.paths, strict=True)) == {0: [0, 1, 2], 2: [0, 1, 2], 1: [0, 1, 3, 4]}
@@ -59,10 +59,10 @@ def test_a_tree_worked_by_hand():
 
 def test_sharing_is_refused_where_it_would_cost_more():
     long = [[7] * 4 + [k] * 4000 for k in range(3)]
-    assert [len(t.members) for t in prefixes.grow(long, width=16)] == [1, 1, 1]
+    assert [len(t.members) for t in prefix_trees.build_trees(long, width=16)] == [1, 1, 1]
     many = [[7] * 400 + [k] * 4 for k in range(3)]
-    assert [len(t.members) for t in prefixes.grow(many, width=16)] == [3]
-    assert [len(t.members) for t in prefixes.grow(many, width=16, largest=410)] == [2, 1]
+    assert [len(t.members) for t in prefix_trees.build_trees(many, width=16)] == [3]
+    assert [len(t.members) for t in prefix_trees.build_trees(many, width=16, largest=410)] == [2, 1]
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gpt2"])
@@ -87,10 +87,10 @@ def test_likelihoods_and_gradients_are_those_of_the_plain_forward(kind, monkeypa
         ((out["logprob"] + 0.3 * out["self_certainty"]) * weight).sum().backward()
         return out, [p.grad.clone() for p in policy.parameters()]
 
-    assert prefixes.takes_trees(policy)
-    assert len(prefixes.grow([s.tolist() for s in sequences], 32)) < len(sequences)
+    assert prefix_trees.takes_trees(policy)
+    assert len(prefix_trees.build_trees([s.tolist() for s in sequences], 32)) < len(sequences)
     shared, gradients = run()
-    monkeypatch.setattr(prefixes, "takes_trees", lambda _: False)
+    monkeypatch.setattr(prefix_trees, "takes_trees", lambda _: False)
     plain, expected = run()
     for name, values in plain.items():
         torch.testing.assert_close(shared[name], values, atol=2e-5, rtol=1e-4)
@@ -108,7 +108,7 @@ def test_scores_with_candidates_and_top_tokens(monkeypatch):
     }
     shared = score_tokens(policy, sequences, [2] * 4, **options)
     assert [sorted(members) for members, _ in sharing(policy, sequences)] == [[0, 1, 2], [3]]
-    monkeypatch.setattr(prefixes, "takes_trees", lambda _: False)
+    monkeypatch.setattr(prefix_trees, "takes_trees", lambda _: False)
     for mine, theirs in zip(shared, score_tokens(policy, sequences, [2] * 4, **options), strict=True):
         assert mine.keys() == theirs.keys() == {"logprob", "entropy", "top_logprobs", "top_tokens", "candidates"}
         for name in mine:
@@ -116,11 +116,11 @@ def test_scores_with_candidates_and_top_tokens(monkeypatch):
 
 
 def test_models_that_cannot_are_left_alone():
-    assert not prefixes.takes_trees(model("mistral", sliding_window=4))
-    assert prefixes.takes_trees(model("mistral", sliding_window=None))
+    assert not prefix_trees.takes_trees(model("mistral", sliding_window=4))
+    assert prefix_trees.takes_trees(model("mistral", sliding_window=None))
     blind = model()
     blind.config._attn_implementation = "flash_attention_2"
-    assert not prefixes.takes_trees(blind)
+    assert not prefix_trees.takes_trees(blind)
 
 
 @pytest.mark.parametrize("windows", ["global", "local"])
@@ -129,7 +129,7 @@ def test_masks_of_an_attention_s_own_are_left_alone(windows):
     neo = odd_model("gpt_neo", **shape, attention_types=[[["global", windows], 1]])
     head = torch.arange(5, 17)
     sequences = [torch.cat([head, torch.tensor([k, 9 - k, 7, k])]) for k in range(8)]
-    assert not prefixes.takes_trees(neo)
+    assert not prefix_trees.takes_trees(neo)
     for sequence, found in zip(sequences, score_tokens(neo, sequences, [12] * 8), strict=True):
         with torch.no_grad():
             own = neo(input_ids=sequence[None], use_cache=False).logits[0].log_softmax(-1)
@@ -151,18 +151,18 @@ def test_hidden_states_keep_to_the_memory_of_a_batch():
 
 
 def test_small_trees_share_a_row():
-    trees = prefixes.grow([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10], [11, 12, 13, 14]], width=64)
-    forest = prefixes.plant(trees)
-    assert forest.tokens.tolist() == [[1, 2, 3, 4, 5], [11, 12, 13, 14, 0], [8, 9, 10, 6, 7]]
-    assert forest.positions[2].tolist() == [0, 1, 2, 0, 1]
-    assert forest.mask[2, 0].int().tolist() == [
+    trees = prefix_trees.build_trees([[1, 2, 3, 4, 5], [6, 7], [8, 9, 10], [11, 12, 13, 14]], width=64)
+    packed = prefix_trees.pack(trees)
+    assert packed.tokens.tolist() == [[1, 2, 3, 4, 5], [11, 12, 13, 14, 0], [8, 9, 10, 6, 7]]
+    assert packed.positions[2].tolist() == [0, 1, 2, 0, 1]
+    assert packed.mask[2, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
         [0, 0, 0, 1, 0],
         [0, 0, 0, 1, 1],
     ]
-    assert [forest.tokens.flatten()[path].tolist() for path in forest.paths] == [
+    assert [packed.tokens.flatten()[path].tolist() for path in packed.paths] == [
         [1, 2, 3, 4, 5],
         [6, 7],
         [8, 9, 10],

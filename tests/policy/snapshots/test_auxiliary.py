@@ -1,4 +1,4 @@
-"""Companions: made once, kept by name, and back from a saved state when they are asked for again."""
+"""Auxiliary models: made once, kept by name, and back from a saved state when they are asked for again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from selfreward.policy.loading import load_policy
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.policy.snapshots.frozen import Parked, start_of, weights_of
 from selfreward.types import Prompt
 from tests.support.models import make_policy
@@ -23,7 +23,7 @@ def policy():
 
 
 def test_made_once_and_replaced_on_purpose(policy):
-    beside = Companions()
+    beside = AuxiliaryModels()
     assert "critic" not in beside
     first = beside.get("critic", lambda: Critic(policy))
     assert "critic" in beside and beside.get("critic", lambda: pytest.fail("made twice")) is first
@@ -34,7 +34,7 @@ def test_made_once_and_replaced_on_purpose(policy):
 
 
 def test_what_was_learnt_comes_back_when_it_is_asked_for(policy):
-    beside = Companions()
+    beside = AuxiliaryModels()
     model = beside.get("model", lambda: RewardModel(policy))
     model.fit_labels([torch.tensor([1, 2, 3]), torch.tensor([2, 3])], [1.0, 0.0], updates=3)
     copy = beside.get("copy", policy.snapshot)
@@ -42,7 +42,7 @@ def test_what_was_learnt_comes_back_when_it_is_asked_for(policy):
         next(copy.model.parameters()).add_(1.0)
     saved = beside.state_dict()
 
-    again = Companions()
+    again = AuxiliaryModels()
     again.load_state_dict({**saved, "seen": 7}, ("model", "copy", "critic"))
     # A second checkpoint before anything was asked for holds the same.
     assert set(again.state_dict()) == {"model", "copy"} and "model" in again and "critic" not in again
@@ -53,7 +53,7 @@ def test_what_was_learnt_comes_back_when_it_is_asked_for(policy):
 
 
 def test_another_models_copy_is_refused(policy):
-    beside = Companions()
+    beside = AuxiliaryModels()
     beside.load_state_dict({"copy": {"nowhere.weight": torch.zeros(2)}})
     with pytest.raises(ModelError, match=r"nowhere\.weight"):
         beside.get("copy", policy.snapshot)

@@ -16,7 +16,7 @@ from selfreward.lab.tasks.language.trans.base import measure
 from selfreward.losses import Uniformity
 from selfreward.policy.loading import load_policy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.policy.snapshots.frozen import frozen_copy, weights_of
+from selfreward.policy.snapshots.frozen import snapshot_with, weights_of
 from selfreward.rollouts.beam import beam_search
 from selfreward.signals.teacher_forcing import importance, step_rewards
 from selfreward.training.config import make_config
@@ -101,11 +101,11 @@ def test_a_frozen_copy_comes_back():
     frozen = policy.snapshot()
     sequence = [torch.tensor(policy.encode_text("1+1=2"))]
     before = frozen.score(sequence, [1])[0]["logprob"]
-    again = frozen_copy(other, weights_of(frozen))
+    again = snapshot_with(other, weights_of(frozen))
     torch.testing.assert_close(again.score(sequence, [1])[0]["logprob"], before)
     assert not any(p.requires_grad for p in again.model.parameters())
     with pytest.raises(ModelError, match="another model"):
-        frozen_copy(other, {"nothing": torch.zeros(1)})
+        snapshot_with(other, {"nothing": torch.zeros(1)})
 
 
 def trained(out, steps=2, recipe="teacher-forcing-reward", **options):

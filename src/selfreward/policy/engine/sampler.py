@@ -96,7 +96,7 @@ def make_engine(
 
 
 @dataclass
-class EngineSampler:
+class EngineSampler(Sampler):
     """A :class:`~selfreward.policy.sampling.params.Sampler` that asks a server, one request per group.
 
     Log-probabilities of completions are the server's where they are those of the distribution that the loss scores
@@ -127,6 +127,10 @@ class EngineSampler:
     _tied: bool = False
     _stale: bool = False
     _probe: list[Tensor] = field(default_factory=list)
+
+    def for_copies(self) -> Sampler:
+        """A server has the live weights only: copies are sampled here."""
+        return self.local
 
     # ---------------------------------------------------------------- weights
 

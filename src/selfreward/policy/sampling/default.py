@@ -1,4 +1,4 @@
-"""Moved out of sampling."""
+"""The sampler that fits a model: our own where its steps reproduce the model's forward, else ``generate``."""
 
 from __future__ import annotations
 

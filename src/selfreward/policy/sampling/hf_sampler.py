@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfreward.policy.architecture import CANNOT, alike
-from selfreward.policy.sampling.params import Completion, SamplingParams
+from selfreward.policy.sampling.params import Completion, Sampler, SamplingParams
 from selfreward.policy.scoring.forward import score_tokens
 from selfreward.runtime.seeding import stream_seed
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class HFSampler:
+class HFSampler(Sampler):
     """``model.generate``, for architectures whose cache cannot be repeated or thinned out row by row.
 
     Log-probabilities and statistics come from a second forward of the same model.

@@ -9,8 +9,9 @@ save: resuming a run needs only the step number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from selfreward.errors import ConfigError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 
@@ -63,10 +65,22 @@ class Completion:
 class Sampler(Protocol):
     """Anything that turns ``P`` prompts into ``P`` lists of completions, ``n[i]`` for prompt ``i``.
 
-    One that draws elsewhere may also have ``prepare(model, prompts)``, called in all processes before each drawing,
-    ``local`` (the sampler of frozen copies) and ``numbers`` (for the metrics); see
-    :mod:`selfreward.policy.engine.sampler`.
+    A sampler that draws with the model it is given needs :meth:`__call__` alone and inherits the rest; one that draws
+    elsewhere (:mod:`selfreward.policy.engine.sampler`) has more to say.
+
+    Attributes:
+        numbers: what the sampler has measured of itself lately, for the metrics of a step.
     """
+
+    numbers: Mapping[str, float] = MappingProxyType({})
+
+    def prepare(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]]) -> None:
+        """Called before each drawing, in all processes together and with all prompts."""
+        return
+
+    def for_copies(self) -> Sampler:
+        """The sampler of frozen copies of the policy, which have other weights than the policy itself."""
+        return self
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Moved out of sampling."""
+"""The sampler of our own: batched decoding in which a prompt is read once per group and finished rows leave."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from selfreward.policy.sampling.decoding import decoder
-from selfreward.policy.sampling.params import Completion
+from selfreward.policy.sampling.params import Completion, Sampler
 from selfreward.policy.scoring.distribution import token_statistics
 from selfreward.runtime.seeding import stream_seed
 
@@ -93,7 +93,7 @@ def prefill(
     return cache, logits, mask_P_L
 
 
-class TorchSampler:
+class TorchSampler(Sampler):
     """The default sampler: one prefill per group, finished rows leave the batch, statistics for free."""
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Moved out of signals.certainty."""
+"""Statistics of next-token distributions: how probable, how certain, how surprising, from logits ``[..., V]``."""
 
 from __future__ import annotations
 

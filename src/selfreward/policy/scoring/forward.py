@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from selfreward.errors import DataError
 from selfreward.policy.architecture import causal_model, head_of
 from selfreward.policy.precision import recomputing
-from selfreward.policy.scoring import prefix_trees as prefixes
+from selfreward.policy.scoring import prefix_trees
 from selfreward.policy.scoring.distribution import token_statistics
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def forward_tokens(
     states: Tensor | None = None
     again_N: Tensor | None = None  # where each wanted token's prediction stands among the distinct ones
     with recomputing(causal):
-        if project is not None and not hidden and prefixes.takes_trees(causal) and wanted_B_T.any():
+        if project is not None and not hidden and prefix_trees.takes_trees(causal) and wanted_B_T.any():
             inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
         elif project is not None:
             states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
@@ -187,18 +187,18 @@ def _distinct(
     needed = (wanted_B_T * place).amax(-1).tolist()  # the last wanted token itself need not be read
     rows = [i for i, n in enumerate(needed) if n]
     sequences = [tokens_B_T[i, : needed[i]].tolist() for i in rows]
-    trees = prefixes.grow(sequences, causal.config.get_text_config().hidden_size)
+    trees = prefix_trees.build_trees(sequences, causal.config.get_text_config().hidden_size)
     tokens = sum(map(len, sequences))
     if len(trees) == len(rows) and tokens >= DENSE_ENOUGH * len(rows) * max(map(len, sequences)):
         states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
         return states[wanted_B_T.roll(-1, 1)], targets_N, None
-    forest = prefixes.plant(trees)
+    packed = prefix_trees.pack(trees)
     width = tokens_B_T.shape[1]
     at = torch.zeros(tokens_B_T.shape, dtype=torch.long)
-    for row, path in zip(rows, forest.paths, strict=True):
+    for row, path in zip(rows, packed.paths, strict=True):
         at[row, 1 : 1 + len(path)] = torch.tensor(path)[: width - 1]
     at_N = at.to(tokens_B_T.device)[wanted_B_T]
-    states = prefixes.states(causal, forest).flatten(0, 1)
+    states = prefix_trees.states(causal, packed).flatten(0, 1)
     if not merge:
         return states[at_N], targets_N, None
     vocabulary = causal.config.get_text_config().vocab_size
@@ -211,10 +211,10 @@ def sharing(
 ) -> list[tuple[list[int], int]]:
     """Which sequences share a forward because they begin alike: their indices, and the distinct tokens to read."""
     causal = causal_model(model)
-    if not prefixes.takes_trees(causal):
+    if not prefix_trees.takes_trees(causal):
         return [([i], len(s)) for i, s in enumerate(sequences)]
     width = causal.config.get_text_config().hidden_size
-    trees = prefixes.grow([s.tolist() for s in sequences], width, min(prefixes.LARGEST, max_tokens))
+    trees = prefix_trees.build_trees([s.tolist() for s in sequences], width, min(prefix_trees.LARGEST, max_tokens))
     return [(t.members, len(t)) for t in trees]
 
 

@@ -38,7 +38,7 @@ class Tree:
         tokens, depths: one per node; a node at depth 0 has no parent.
         branches: ``(first node, path)``: the nodes from the first on follow one another, below the ancestors ``path``.
         paths: per sequence the nodes of its tokens.
-        members: per sequence its number in the list from which the tree was grown.
+        members: per sequence its number in the list from which the tree was built.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Tree:
         return seen
 
 
-def grow(sequences: Sequence[list[int]], width: int, largest: int = LARGEST) -> list[Tree]:
+def build_trees(sequences: Sequence[list[int]], width: int, largest: int = LARGEST) -> list[Tree]:
     """Trees over all sequences, each as large as it pays.
 
     A sequence joins a tree if the states that it saves cost more than the pairs of tokens that it adds to the dense
@@ -110,7 +110,7 @@ def common(a: list[int], b: list[int]) -> int:
 
 
 @dataclass
-class Forest:
+class TreeBatch:
     """Trees as one batch for a model.
 
     Attributes:
@@ -125,13 +125,13 @@ class Forest:
     paths: list[list[int]]
 
 
-def plant(trees: Sequence[Tree]) -> Forest:
+def pack(trees: Sequence[Tree]) -> TreeBatch:
     """Trees as one batch, as wide as the largest: small trees share a row, so that little is padding."""
     longest = max(map(len, trees))
     rows: list[list[Tree]] = []
     free: list[int] = []
     for tree in sorted(trees, key=len, reverse=True):  # first fit, largest first
-        row = room_in(free, len(tree))
+        row = first_with_room(free, len(tree))
         if row is None:
             row = len(rows)
             rows.append([])
@@ -153,24 +153,28 @@ def plant(trees: Sequence[Tree]) -> Forest:
             for member, path in zip(tree.members, tree.paths, strict=True):
                 paths[member] = [b * longest + at + node for node in path]
             at = end
-    return Forest(tokens, positions, mask[:, None], paths)
+    return TreeBatch(tokens, positions, mask[:, None], paths)
 
 
-def room_in(free: Sequence[int], needed: int) -> int | None:
-    """The first row with room for ``needed`` nodes."""
+def first_with_room(free: Sequence[int], needed: int) -> int | None:
+    """The first row with room for ``needed`` more nodes; None where no row has it.
+
+    Args:
+        free: nodes that still fit into each row.
+    """
     return next((r for r, room in enumerate(free) if room >= needed), None)
 
 
-def states(model: PreTrainedModel, forest: Forest) -> Tensor:
-    """Last hidden states ``[B, T, D]`` of a forest under a causal LM that :func:`takes_trees`."""
+def states(model: PreTrainedModel, packed: TreeBatch) -> Tensor:
+    """Last hidden states ``[B, T, D]`` of a packed under a causal LM that :func:`takes_trees`."""
     inner = model.base_model
-    mask = forest.mask.to(model.device)
+    mask = packed.mask.to(model.device)
     if model.config._attn_implementation == "eager":
         low = torch.finfo(model.dtype).min
         mask = torch.zeros(mask.shape, dtype=model.dtype, device=model.device).masked_fill(~mask, low)  # type: ignore[assignment]
     output = inner(
-        input_ids=forest.tokens.to(model.device),
-        position_ids=forest.positions.to(model.device),
+        input_ids=packed.tokens.to(model.device),
+        position_ids=packed.positions.to(model.device),
         attention_mask=mask,
         use_cache=False,
     )
@@ -178,7 +182,7 @@ def states(model: PreTrainedModel, forest: Forest) -> Tensor:
 
 
 def takes_trees(model: PreTrainedModel) -> bool:
-    """Whether ``model`` computes the states of a forest as it computes those of the sequences.
+    """Whether ``model`` computes the states of packed trees as it computes those of the sequences.
 
     Asked of the model itself, once: architectures with windows, recurrence, or positions that are not given from
     outside cannot, and kernels that know no mask do not.
@@ -199,13 +203,13 @@ def _reproduces(model: PreTrainedModel) -> bool:
     tree = Tree()
     for i, shared in enumerate((0, 2, 3)):
         tree.add(i, sequences[i], shared)
-    forest = plant([tree])
+    packed = pack([tree])
     with torch.no_grad():
         try:
-            found = states(model, forest).flatten(0, 1)
+            found = states(model, packed).flatten(0, 1)
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
             return False
-        for sequence, path in zip(sequences, forest.paths, strict=True):
+        for sequence, path in zip(sequences, packed.paths, strict=True):
             ids = torch.tensor([sequence], device=model.device)
             alone = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
             if not torch.allclose(found[path].float(), alone.float(), atol=tolerance, rtol=tolerance):

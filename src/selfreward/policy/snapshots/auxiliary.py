@@ -1,8 +1,7 @@
-"""Models that a recipe makes from the policy once and keeps beside it: a frozen copy, a reward model, a critic.
+"""Auxiliary models: what a recipe makes from the policy and keeps beside it, such as a frozen copy or a critic.
 
-Each has a name, is made when it is first asked for, and comes back from a checkpoint bit by bit. That takes two
-steps, because a checkpoint is read before there is a policy to make anything from: what was saved waits until its
-companion is asked for again.
+Each has a name, is made when it is first asked for, and comes back from a checkpoint bit by bit. A saved state is kept
+until its model is first requested, because a checkpoint is loaded before there is a policy to make the model from.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class Stateful(Protocol):
 Made = TypeVar("Made", bound=Stateful)
 
 
-class Companions:
-    """Companions by name.
+class AuxiliaryModels:
+    """Auxiliary models by name.
 
     Example, in a recipe's ``collect``: ``critic = self._beside.get("critic", lambda: Critic(policy))``; the recipe's
     own ``state_dict`` and ``load_state_dict`` hand on to those of this class.
@@ -38,20 +37,20 @@ class Companions:
         self._saved: dict[str, Any] = {}
 
     def __contains__(self, name: str) -> bool:
-        """Whether the companion was made, in this process or before the checkpoint."""
+        """Whether the model was made, in this process or before the checkpoint."""
         return name in self._made or name in self._saved
 
     def get(
         self, name: str, make: Callable[[], Made] | None = None, *, blank: Callable[[], Made] | None = None
     ) -> Made:
-        """The companion; made at the first call, with what it had learnt where the run was resumed.
+        """The model of that name; made at the first call, with what it had learnt where the run was resumed.
 
         Args:
             make: None for one that must have been :meth:`put` there before.
             blank: makes one to restore into, where ``make`` does more than that (teaches it, say).
 
         Raises:
-            RecipeError: for a companion that was never made and cannot be.
+            RecipeError: for a model that was never made and cannot be.
         """
         if name in self._made:
             found: Made = self._made[name]
@@ -73,11 +72,11 @@ class Companions:
         return made
 
     def state_dict(self) -> dict[str, Any]:
-        """What every companion has learnt, by name."""
+        """What every auxiliary model has learnt, by name."""
         return {**self._saved, **{name: _learnt(made) for name, made in self._made.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
-        """Restore what :meth:`state_dict` gave; of ``names`` alone, where the state holds more than companions."""
+        """Restore what :meth:`state_dict` gave; of ``names`` alone, where the state holds other things, too."""
         wanted = state if names is None else [n for n in names if n in state]
         self._made, self._saved = {}, {name: state[name] for name in wanted}
 

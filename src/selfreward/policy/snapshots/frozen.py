@@ -22,7 +22,7 @@ def weights_of(frozen: Policy) -> dict[str, Tensor]:
     return {n: w.detach().cpu().clone() for n, w in _tensors(frozen).items()}
 
 
-def frozen_copy(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
+def snapshot_with(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
     """A snapshot of ``policy`` with other weights, as :func:`weights_of` gave them.
 
     Raises:
@@ -53,13 +53,13 @@ class Parked(Policy):
 
     def __init__(self, policy: Policy) -> None:
         vars(self).update({name: value for name, value in vars(policy).items() if name != "model"})
-        self.sampler = getattr(policy.sampler, "local", policy.sampler)
+        self.sampler = policy.sampler.for_copies()
         self._origin, self._waiting = policy, weights_of(policy)
 
     @property
     def model(self) -> PreTrainedModel:  # type: ignore[override]
         if "_model" not in vars(self):
-            self.model = frozen_copy(self._origin, self._waiting).model
+            self.model = snapshot_with(self._origin, self._waiting).model
             self._waiting = {}
         return self._model
 
@@ -68,7 +68,7 @@ class Parked(Policy):
         self._model = model
 
 
-class Follower:
+class EMATeacher:
     """A frozen copy that follows a policy as an exponential moving average (a slowly changing teacher).
 
     Weights of half precision are averaged in float32 and rounded for use: a small step of the average itself would be
@@ -94,7 +94,7 @@ class Follower:
         """
         if not 0 <= rate <= 1:
             raise ModelError(f"The rate of a moving average is {rate}; it must lie in 0 .. 1.")
-        live = policy._adapter_tensors() if policy.is_lora else dict(policy.model.named_parameters())
+        live = policy.adapter_weights() if policy.is_lora else dict(policy.model.named_parameters())
         if set(self._exact) != set(live):
             raise ModelError("The copy belongs to another model; it can follow only the policy that it was made from.")
         for name, exact in self._exact.items():

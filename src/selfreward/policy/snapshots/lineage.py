@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.policy.policy import Policy
-from selfreward.policy.snapshots.frozen import frozen_copy, weights_of
+from selfreward.policy.snapshots.frozen import snapshot_with, weights_of
 from selfreward.types import Experience
 
 BORN = ("start", "previous")  # roles that are the base until a later round
@@ -101,7 +101,7 @@ class Lineage:
                 raise RecipeError(f"No checkpoint was kept as {role!r}; there are {', '.join(self._roles())}.")
             return base
         if role not in self._models:
-            self._models[role] = frozen_copy(base, self._weights[role])
+            self._models[role] = snapshot_with(base, self._weights[role])
         return self._models[role]
 
     def restart(self, policy: Policy, base: Policy, role: str = "start") -> None:

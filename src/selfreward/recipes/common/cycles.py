@@ -15,7 +15,7 @@ from selfreward.errors import RecipeError
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import all_but
 from selfreward.recipes.common.correctness import CorrectnessRecipe
 from selfreward.recipes.common.schedules import cycle_starts
@@ -36,7 +36,7 @@ class CycleRecipe(CorrectnessRecipe):
 
     warmup: int = 0
     cycles: int = 2
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "actor" and "head"
+    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)  # "actor" and "head"
     _seen: StateLabels = field(default_factory=StateLabels, repr=False, init=False)
 
     def unread(self) -> dict[str, str]:

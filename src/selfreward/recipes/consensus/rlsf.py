@@ -26,7 +26,7 @@ from selfreward.losses import NLL, LossTerm, PolicyGradient, Preference
 from selfreward.policy.critic import Critic
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import Recipe, all_but
 from selfreward.rollouts.cot_decoding import branch
 from selfreward.rollouts.run import RunContext
@@ -72,7 +72,7 @@ class RLSF(Recipe):
     critic_lr: float = 1e-3
     decay: float = 0.95
     _taught: list[tuple[torch.Tensor, torch.Tensor, float]] = field(default_factory=list, repr=False, init=False)
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "model" and "critic"
+    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)  # "model" and "critic"
 
     def unread(self) -> dict[str, str]:
         if self.learn == "ppo":

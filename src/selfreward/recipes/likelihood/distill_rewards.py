@@ -26,7 +26,7 @@ from selfreward.losses import NLL, LossTerm, PolicyGradient
 from selfreward.policy.critic import Critic
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import Recipe, all_but
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import retold
@@ -74,7 +74,9 @@ class DistillRewards(Recipe):
     decay: float = 0.95
     _teacher: Policy | None = field(default=None, repr=False, init=False)
     _heard: list[dict[str, Any]] = field(default_factory=list, repr=False, init=False)
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "warm", "model", "critic"
+    _beside: AuxiliaryModels = field(
+        default_factory=AuxiliaryModels, repr=False, init=False
+    )  # "warm", "model", "critic"
 
     def needs(self) -> Labels:
         return "outcome" if self.reward == "gold" else "none"

@@ -23,7 +23,7 @@ from torch import Tensor
 from selfreward.credit.rows import row_of
 from selfreward.errors import RecipeError
 from selfreward.policy.policy import Policy
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import reference as r3
@@ -79,7 +79,7 @@ class DirectReasoningOptimization(Recipe):
     hard_rank: float = 100.0
     drop_share: float = 0.3
     keep_dropped: float = 0.1
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "lagged"
+    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)  # "lagged"
     _refreshed: int = field(default=0, repr=False, init=False)
     _seen: dict[str, tuple[float, bool]] = field(default_factory=dict, repr=False, init=False)
     _dropped: list[str] = field(default_factory=list, repr=False, init=False)

@@ -24,7 +24,7 @@ from selfreward.errors import RecipeError
 from selfreward.losses import LossTerm, PolicyGradient, Uniformity
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import Recipe, all_but
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
@@ -69,7 +69,9 @@ class TeacherForcingReward(Recipe):
     regression_samples: int = 4
     regression_updates: int = 300
     corrupt: Literal["none", "permuted"] = "none"
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)  # "behaviour" and "regression"
+    _beside: AuxiliaryModels = field(
+        default_factory=AuxiliaryModels, repr=False, init=False
+    )  # "behaviour" and "regression"
 
     def unread(self) -> dict[str, str]:
         return all_but("normalise", because="its credit and its clip are its own")

@@ -19,7 +19,7 @@ from selfreward.credit.ppo import ppo_experience
 from selfreward.losses import LossTerm
 from selfreward.policy.critic import Critic
 from selfreward.policy.policy import Policy
-from selfreward.policy.snapshots.auxiliary import Companions
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.derived_tasks import derive
 from selfreward.rollouts.run import RunContext
@@ -68,7 +68,7 @@ class RISE(Recipe):
     estimator: Literal["ppo", "group"] = "ppo"
     critic_lr: float = 9e-6
     decay: float = 1.0
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)
+    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)
 
     def unread(self) -> dict[str, str]:
         return {} if self.estimator == "group" else {"advantage": "the critic takes its place"}

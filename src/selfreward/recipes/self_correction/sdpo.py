@@ -18,8 +18,8 @@ from selfreward.credit.distillation import distillation_channels, rewritten
 from selfreward.credit.rows import advantage_experience
 from selfreward.losses import NLL, Distillation, LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.policy.snapshots.auxiliary import Companions
-from selfreward.policy.snapshots.frozen import Follower
+from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
+from selfreward.policy.snapshots.frozen import EMATeacher
 from selfreward.recipes.base import Recipe, all_but
 from selfreward.rollouts.recontext import success_or_error
 from selfreward.rollouts.run import RunContext
@@ -65,7 +65,7 @@ class SDPO(Recipe):
     mix: float = 0.0
     imitate: bool = False
     shuffled: bool = False
-    _beside: Companions = field(default_factory=Companions, repr=False, init=False)
+    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)
 
     def unread(self) -> dict[str, str]:
         if self.imitate:
@@ -114,8 +114,8 @@ class SDPO(Recipe):
             return self.follower(policy).policy
         return policy if self.teacher == "live" else run.reference
 
-    def follower(self, policy: Policy) -> Follower:
-        return self._beside.get("teacher", lambda: Follower(policy))
+    def follower(self, policy: Policy) -> EMATeacher:
+        return self._beside.get("teacher", lambda: EMATeacher(policy))
 
     def state_dict(self) -> dict[str, Any]:
         return self._beside.state_dict()

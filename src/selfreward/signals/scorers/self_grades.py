@@ -63,7 +63,7 @@ def true_grades(groups: Sequence[Group], run: RunContext) -> Grades:
     return [list(graded(g.completions, str(g.prompt.answer), run.answers)) for g in groups]
 
 
-def shuffled(own: Sequence[float | None], generator: Generator) -> list[float | None]:
+def permuted(own: Sequence[float | None], generator: Generator) -> list[float | None]:
     """The same grades on other answers of the group."""
     import torch
 
@@ -71,9 +71,9 @@ def shuffled(own: Sequence[float | None], generator: Generator) -> list[float | 
 
 
 def shuffled_grades(groups: Sequence[Group], grades: Grades, run: RunContext) -> Grades:
-    """The control: grades :func:`shuffled` within each group, by the group's own draw of this step."""
+    """The control: grades :func:`permuted` within each group, by the group's own draw of this step."""
     both = zip(groups, grades, strict=True)
-    return [shuffled(own, run.generator("shuffled", group.key)) for group, own in both]
+    return [permuted(own, run.generator("shuffled", group.key)) for group, own in both]
 
 
 def order_accuracy(grades: Grades, truths: Grades) -> float:

@@ -44,14 +44,14 @@ def reward_model_auroc(results: Results, arm: str) -> list[float]:
     from selfreward.policy.loading import load_policy
     from selfreward.policy.reward_model import RewardModel
     from selfreward.policy.sampling.params import SamplingParams
-    from selfreward.policy.snapshots.frozen import frozen_copy
+    from selfreward.policy.snapshots.frozen import snapshot_with
     from selfreward.runtime.checkpoint import load_newest
 
     task, values = load_task("chain-student"), []
     for seed in sorted(results.arms[arm]):
         _, state, _ = load_newest(results.root / arm / f"seed-{seed}" / "checkpoints")
         policy = load_policy("embedded:chain-student", device="cpu")
-        student = frozen_copy(policy, state["recipe"]["warm"])
+        student = snapshot_with(policy, state["recipe"]["warm"])
         model = RewardModel(policy)
         model.model.load_weights(state["recipe"]["model"])
         groups = student.sample(task.test[:150], 4, SamplingParams(task.settings["max_new_tokens"]), seed=0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
@@ -212,6 +212,16 @@ class StepWriter:
         return result
 
 
+class StateValues(Protocol):
+    """Who says what partial solutions are worth; :class:`ValueReader` does it with a scalar head."""
+
+    def along(self, states: Sequence[Sequence[Partial]]) -> list[list[float]]:
+        """Values of the successive states of continuations."""
+
+    def evaluate(self, nodes: Sequence[Node]) -> list[float]:
+        """The value of every node's state."""
+
+
 class ValueReader:
     """What a scalar head thinks of partial solutions: the number at the last token of a step.
 
@@ -298,7 +308,7 @@ class StateLabels:
 
 def value_guided(
     writer: StepWriter,
-    reader: ValueReader,
+    reader: StateValues,
     prompts: Sequence[Prompt],
     *,
     rounds: int = 50,

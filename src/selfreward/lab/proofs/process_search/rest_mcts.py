@@ -23,7 +23,9 @@ ReST-EM draws 14 samples per question, the tokens of search and warm-up.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.policy.reward_model import RewardModel
     from selfreward.policy.sampling.params import SamplingParams
-    from selfreward.rollouts.step_tree import StepWriter
+    from selfreward.rollouts.step_tree import Partial, StepWriter
+    from selfreward.rollouts.tree_search import Node
     from selfreward.types import Group, Prompt
 
 
@@ -197,6 +200,56 @@ def measured(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], 
     }
 
 
+class FixedValues:
+    """A value of every state that no processor rounds otherwise: higher the further it is, apart by its text."""
+
+    def along(self, states: Sequence[Sequence[Partial]]) -> list[list[float]]:
+        return [[len(s.tokens) / 100 + zlib.crc32(s.text.encode()) / 2**33 for s in row] for row in states]
+
+    def evaluate(self, nodes: Sequence[Node]) -> list[float]:
+        return [v for (v,) in self.along([[n.state] for n in nodes])]
+
+
+def trace() -> dict[str, list[float]]:
+    """What the search finds where fixed values lead it, the labels of what it found, and a value model's first fits.
+
+    In a run the search follows values that 150 updates have taught, so that a rounding error of another processor
+    soon leads it elsewhere.
+    """
+    from selfreward.lab.tasks.arithmetic import chain_long
+    from selfreward.policy.loading import load_policy
+    from selfreward.policy.reward_model import RewardModel
+    from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.rollouts.step_tree import StepWriter, value_guided
+    from selfreward.rollouts.tree_search import value_targets, walk
+
+    task, policy = chain_long.load(), load_policy(BASE, device="cpu")
+    params = SamplingParams(chain_long.SETTINGS["max_new_tokens"], stats=())
+    writer = StepWriter(policy, chain_long.STEP, 2, params, task.well_formed)
+    prompts = chain_long.prompts_of("train", 12, "-trace")
+    policy.seed(0, "trace")
+    trees = value_guided(writer, FixedValues(), prompts, rounds=40, threshold=None, **SEARCH)
+    found = [writer.harvest(tree) for tree in trees]
+    right = [[task.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in found]
+    labelled = [
+        (node, target)
+        for tree, group, verdicts in zip(trees, found, right, strict=True)
+        for node, target in value_targets(
+            tree, lambda leaf, texts=set(compress(group.completions, verdicts)): leaf.state.text in texts  # type: ignore[misc]
+        )
+    ]
+    sequences, targets = [node.state.ids for node, _ in labelled], [target for _, target in labelled]
+    model = RewardModel(policy)
+    fits = [model.fit_labels(sequences, targets, kind="regression", updates=1, batch=64) for _ in range(3)]
+    return {
+        "states": [float(sum(1 for _ in walk(tree)) - 1) for tree in trees],
+        "solutions": [float(len(verdicts)) for verdicts in right],
+        "right": [float(sum(verdicts)) for verdicts in right],
+        "labels": [float(len(labelled)), float(np.mean(targets))],
+        "value loss": [fit["loss"] for fit in fits],
+    }
+
+
 def smallest_lead(other: str) -> Any:
     """The budget at which MCTS* leads the other by least."""
 
@@ -217,6 +270,7 @@ PROOF = Proof(
     "the same tokens, and training on what it finds gives a better policy than training on samples.",
     task=BASE,
     main="rest-mcts",
+    trace=trace,
     arms=(
         Arm("rest-mcts", "rest-mcts", {"rounds": 24, "warmup": 2, "updates": UPDATES, **SEARCH}),
         Arm("rest-em", "rest-mcts", {"by": "samples", "warmup": 0, "samples": 14}, {"steps": 12}),

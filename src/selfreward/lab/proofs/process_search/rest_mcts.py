@@ -231,13 +231,10 @@ def trace() -> dict[str, list[float]]:
     trees = value_guided(writer, FixedValues(), prompts, rounds=40, threshold=None, **SEARCH)
     found = [writer.harvest(tree) for tree in trees]
     right = [[task.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in found]
-    labelled = [
-        (node, target)
-        for tree, group, verdicts in zip(trees, found, right, strict=True)
-        for node, target in value_targets(
-            tree, lambda leaf, texts=set(compress(group.completions, verdicts)): leaf.state.text in texts  # type: ignore[misc]
-        )
-    ]
+    labelled: list[tuple[Node, float]] = []
+    for tree, group, verdicts in zip(trees, found, right, strict=True):
+        texts = set(compress(group.completions, verdicts))
+        labelled += value_targets(tree, lambda leaf, texts=texts: leaf.state.text in texts)  # type: ignore[misc]
     sequences, targets = [node.state.ids for node, _ in labelled], [target for _, target in labelled]
     model = RewardModel(policy)
     fits = [model.fit_labels(sequences, targets, kind="regression", updates=1, batch=64) for _ in range(3)]

@@ -98,7 +98,6 @@ def tree_curve(
     """Rounds -> (share of questions answered rightly, generated tokens per question)."""
     from selfreward.lab.embedded import load_task
     from selfreward.rollouts.step_tree import ValueReader, value_guided, written_out
-    from selfreward.rollouts.tree_search import Node
 
     answers = load_task("chain-long").answers
     policy.seed(seed, "search")

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from selfreward.lab.proofs.common.rounds import between, in_round, measured
-from selfreward.lab.proofs.proof import Results
 from selfreward.lab.proofs.registry import load_proof
+from selfreward.lab.proofs.results import Results
 
 
 def results(tmp_path, arms):
@@ -38,7 +38,7 @@ def test_rounds_by_hand(tmp_path):
     found = results(tmp_path, {"a": records})
     assert measured(found, "a", "score") == [[0.5, 0.7, 0.6]] * 3
     assert between("a", "score", 0, 1)(found).value == pytest.approx(0.2)
-    assert in_round(found, "a", "pairs/gap", 0) == [2.0] * 3 and in_round(found, "a", "pairs/gap", 1) == [1.0] * 3
+    assert [in_round(found, "a", "pairs/gap", k).tolist() for k in (0, 1)] == [[2.0] * 3, [1.0] * 3]
 
 
 def test_the_average_policy_of_a_circle_is_judged(tmp_path):

@@ -6,8 +6,10 @@ import pytest
 
 from selfreward.errors import ConfigError
 from selfreward.lab.evidence.record import Evidence
-from selfreward.lab.proofs.proof import Proof, Results, Rule, fingerprint, reproduce
+from selfreward.lab.proofs.proof import Proof, fingerprint, reproduce
 from selfreward.lab.proofs.registry import PROOFS, load_proof, replays
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm, Study, compare
 from selfreward.training.config import read_config
@@ -25,7 +27,6 @@ def test_recorded_evidence_replays(slug):
     assert len(evidence.seeds) >= 3
     assert set(evidence.arms) == {a.label for a in proof.arms}
     assert [c.name for c in evidence.checks] == [r.name for r in proof.rules]
-    assert [c.statement for c in evidence.checks] == [r.statement for r in proof.rules]
 
 
 def test_the_demo_evidence_is_there():

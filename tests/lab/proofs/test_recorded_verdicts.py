@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from selfreward.lab.evidence.record import Check, Evidence
-from selfreward.lab.proofs.proof import Results
 from selfreward.lab.proofs.registry import PROOFS, load_proof
+from selfreward.lab.proofs.results import Results
 from selfreward.statistics import Estimate
 from tests.support import ROOT
 

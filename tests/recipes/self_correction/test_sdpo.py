@@ -9,7 +9,7 @@ import torch
 
 from selfreward.errors import RecipeError
 from selfreward.lab.embedded import load_task
-from selfreward.lab.proofs.proof import Results
+from selfreward.lab.proofs.results import Results
 from selfreward.lab.proofs.self_correction.sdpo import first_reach
 from selfreward.lab.tasks.arithmetic import chain_hint
 from selfreward.losses.distillation import SAMPLED, TEACHER, TOKENS, WEIGHT

@@ -1,4 +1,9 @@
-"""What a proof is, how it runs, and how its fingerprint is taken and replayed."""
+"""What a proof is, how it runs, and how its fingerprint is taken.
+
+A proof is written as a protocol: the claim, the arms, the settings that they share, and the rules that were fixed
+before the run (:mod:`selfreward.lab.proofs.rules` has the words for them). :func:`reproduce` runs it and writes the
+evidence.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,9 @@ from typing import Any
 from selfreward.errors import ConfigError
 from selfreward.lab.evidence.machine import machine
 from selfreward.lab.evidence.record import Check, Evidence
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, read_records
+from selfreward.lab.proofs.rules import Rule
+from selfreward.runtime.checkpoint import write_text
 from selfreward.training.comparison import Arm, Progress, Study, compare
 from selfreward.training.config import make_config
 
@@ -24,49 +31,6 @@ FINGERPRINT_KEYS = ("reward/mean", "reward/std", "advantage_norm", "loss", "grad
 
 
 @dataclass(frozen=True)
-class Results:
-    """What the arms reached: ``arms[label][seed]`` has ``before``, ``after``, ``best`` and the rest.
-
-    ``root`` holds the run folders, for rules that look at a trained model.
-    """
-
-    arms: Mapping[str, Mapping[int, Mapping[str, Any]]]
-    root: Path = Path(".")
-
-    def models(self, arm: str) -> list[Path]:
-        """The trained model of every seed, in the order of the seeds."""
-        return [self.root / arm / f"seed-{seed}" / "model" for seed in sorted(self.arms[arm])]
-
-    def values(self, arm: str, metric: str, when: str = "after") -> list[float]:
-        """One number per seed, in the order of the seeds."""
-        return [float(run[when][metric]) for _, run in sorted(self.arms[arm].items())]
-
-    def mean(self, arm: str, metric: str, when: str = "after") -> Estimate:
-        """Mean over seeds with its 95 % t-interval."""
-        return mean_interval(self.values(arm, metric, when))
-
-    def gain(self, arm: str, metric: str, when: str = "after") -> Estimate:
-        """Improvement over the arm's own start, paired by seed."""
-        before = self.values(arm, metric, "before")
-        return mean_interval([b - a for a, b in zip(before, self.values(arm, metric, when), strict=True)])
-
-    def lead(self, arm: str, other: str, metric: str, when: str = "after") -> Estimate:
-        """How far ``arm`` ends above ``other``, paired by seed."""
-        pairs = zip(self.values(arm, metric, when), self.values(other, metric, when), strict=True)
-        return mean_interval([a - b for a, b in pairs])
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A pass or falsification rule: ``statement`` in words, ``measure`` the number, ``holds`` the verdict."""
-
-    name: str
-    statement: str
-    measure: Callable[[Results], Estimate]
-    holds: Callable[[Estimate], bool]
-
-
-@dataclass(frozen=True)
 class Proof:
     """A claim with the runs and rules that test it.
 
@@ -74,12 +38,14 @@ class Proof:
         id: id in the systems table; the slug for a building block.
         arms: label to arm; ``main`` is the label of the system itself.
         settings: the configuration that all arms share.
-        gate: measured before training and put into the evidence (for example a judge's accuracy).
+        rules: what must come out, in the order of the evidence's checks; their names stay as recorded.
+        gate: measured before training and put into the evidence (for example a judge's accuracy);
+            :func:`selfreward.lab.proofs.common.gates.gate` makes one of a measurement of a base.
         reason: why a rule fails at this size, once that is understood.
         trace: numbers by name that take the fingerprint's place where ``main`` is a :class:`Study`: what
             the system's mechanism does on a small fixed case, in seconds.
         final: measures a trained model's folder once more, on prompts that no choice was made on.
-        curves: names in the runs' records that the evidence keeps over training (``eval/quality``).
+        curves: names in the runs' step records that the evidence keeps over training (``eval/quality``).
         options: what the command line needs beside the slug.
     """
 
@@ -149,7 +115,7 @@ def reproduce(
         fingerprint=fingerprint(proof),
         reason="" if all(c.holds for c in checks) else proof.reason,
         curves={
-            a.label: {str(s): curve(root / a.label / f"seed-{s}" / "metrics.jsonl", proof.curves) for s in seeds}
+            a.label: {str(s): results.curve(a.label, s, proof.curves) for s in seeds}
             for a in proof.arms
             if proof.curves and isinstance(a, Arm)
         },
@@ -165,27 +131,9 @@ def _final(run: Path, measure: Callable[[Path], dict[str, float]]) -> dict[str, 
     file = run / "final.json"
     if not file.is_file():
         found = measure(run / "model")
-        partial = run / "final.json.partial"
-        partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
-        partial.replace(file)
+        write_text(file, json.dumps(found, indent=1))
     kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
     return kept
-
-
-def curve(metrics: Path, names: Sequence[str], window: int = 5) -> dict[str, list[float]]:
-    """Values at the steps with an evaluation; what is recorded every step is the mean of the last ``window``."""
-    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    result: dict[str, list[float]] = {name: [] for name in ("step", *names)}
-    for i, record in enumerate(records):
-        if not any(key.startswith("eval/") for key in record):
-            continue
-        result["step"].append(record["step"])
-        for name in names:
-            recent = [record] if name.startswith("eval/") else (records[max(1, i - window + 1) : i + 1] or records[1:2])
-            values = [r[name] for r in recent if name in r]
-            if values:
-                result[name].append(round(sum(values) / len(values), 5))
-    return {name: values for name, values in result.items() if values}
 
 
 def fingerprint(proof: Proof) -> dict[str, Any]:
@@ -215,8 +163,7 @@ def fingerprint(proof: Proof) -> dict[str, Any]:
         trainer = start(make_config(values))
         trainer.evaluator = lambda policy: {}
         trainer.fit()
-        lines = (Path(folder) / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [r for r in map(json.loads, lines) if r["step"] > 0]
+        records = [r for r in read_records(Path(folder) / "run") if r["step"] > 0]
     return {key: [float(r.get(key, 0.0)) for r in records] for key in FINGERPRINT_KEYS}
 
 

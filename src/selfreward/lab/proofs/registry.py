@@ -1,7 +1,8 @@
-"""Small-scale proofs of published claims, one module per system.
+"""The proofs of published claims at small scale, found from file names.
 
-A proof names its arms, its budget, and pass rules that were written down before it was run. Running
-it gives ``evidence/SLUG.json``; a rule that fails is recorded as a result.
+``FAMILY/SLUG.py`` is the proof of the system SLUG (with ``-`` for ``_``) and holds it as ``PROOF``; folders are the
+families of the recipes, and ``common/`` is what several proofs share. Running a proof writes ``evidence/SLUG.json``; a
+rule that fails is recorded as a result.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ def replays(evidence: Evidence, relative: float = 0.02, absolute: float = 0.01) 
 
     The tolerance covers other processors, where rounding can flip single sampled tokens.
     """
-    from selfreward.lab.proofs.registry import load_proof
-
     now = fingerprint(load_proof(evidence.slug))
     return all(
         len(now[key]) == len(evidence.fingerprint.get(key, []))
@@ -32,7 +31,7 @@ def replays(evidence: Evidence, relative: float = 0.02, absolute: float = 0.01) 
 
 
 def _discover() -> dict[str, str]:
-    """Slug to module, read from the files' names."""
+    """Slug to module: every file of a family's folder is a proof."""
     home = Path(__file__).parent
     files = sorted(p for p in home.glob("*/*.py") if p.parent.name != "common" and p.stem != "__init__")
     return {p.stem.replace("_", "-"): f"selfreward.lab.proofs.{p.parent.name}.{p.stem}" for p in files}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from selfreward.lab.proofs.proof import Results, Rule
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import PASS_AT_1, Rule, not_below
 from selfreward.statistics import Estimate, mean_interval
 
 Point = tuple[float, float]
@@ -13,12 +12,8 @@ Point = tuple[float, float]
 
 def points(results: Results, arm: str) -> list[list[Point]]:
     """Per seed, what the arm reached at every evaluation after its start."""
-    found = []
-    for seed in sorted(results.arms[arm]):
-        lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [r for r in map(json.loads, lines) if r["step"] > 0 and "eval/length" in r]
-        found.append([(r["eval/length"], r["eval/pass@1"]) for r in records])
-    return found
+    runs = [results.records(arm, seed) for seed in results.seeds(arm)]
+    return [[(r["eval/length"], r["eval/pass@1"]) for r in run if r["step"] > 0 and "eval/length" in r] for run in runs]
 
 
 def dominated(mine: list[Point], others: list[Point]) -> float:
@@ -38,14 +33,8 @@ def share_dominated(results: Results, arm: str, other: str) -> Estimate:
 
 def shortening(results: Results, arm: str, baseline: str) -> Estimate:
     """Share of the baseline's length that ``arm`` saves, per seed."""
-    pairs = zip(results.values(arm, "length"), results.values(baseline, "length"), strict=True)
-    return mean_interval([1 - a / b for a, b in pairs])
+    return mean_interval(1 - results.values(arm, "length") / results.values(baseline, "length"))
 
 
 def as_accurate(arm: str, baseline: str, points_below: float) -> Rule:
-    return Rule(
-        "as accurate",
-        f"{arm} ends at most {100 * points_below:g} point(s) of pass@1 below {baseline} (mean over seeds)",
-        lambda r: r.lead(arm, baseline, "pass@1"),
-        lambda e: e.value >= -points_below,
-    )
+    return not_below("as accurate", arm, baseline, PASS_AT_1, within=points_below)

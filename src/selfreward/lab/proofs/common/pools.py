@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from selfreward.runtime.checkpoint import write_text
 from selfreward.types import Prompt
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -102,7 +103,5 @@ def kept(file: Path, make: Callable[[], Pool]) -> Pool:
         return Pool(**json.loads(file.read_text(encoding="utf-8")))
     pool = make()
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(pool)), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(asdict(pool)))
     return pool

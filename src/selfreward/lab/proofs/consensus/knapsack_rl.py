@@ -27,7 +27,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm

@@ -7,7 +7,8 @@ The arm ``gold`` writes no tasks of its own, since nobody knows their truth.
 
 from __future__ import annotations
 
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import Rule
 from selfreward.training.comparison import Arm
 
 F1 = "macro_f1"

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from selfreward.lab.proofs.common.pools import Pool, draw, kept
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.signals.selection import select
 from selfreward.statistics import Estimate, mean_interval, paired_seeds, spearman
 from selfreward.training.comparison import Arm, Study

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.lab.proofs.common.efficiency import as_accurate, shortening
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 

@@ -7,11 +7,9 @@ coincide. The vote elicits and sharpens what is there; it does not teach arithme
 
 from __future__ import annotations
 
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import PASS_AT_1, falls, gains, not_below, stays
 from selfreward.training.comparison import Arm
-
-POINTS_TO_GAIN, POINTS_TO_GOLD, POINTS_OF_DRIFT = 0.25, 0.05, 0.05
-
 
 ARMS = (
     Arm("vote", "vote"),
@@ -37,41 +35,11 @@ PROOF = Proof(
     arms=ARMS,
     settings={"model": "embedded:chain", "eval_every": 12, "eval_prompts": 400},
     rules=(
-        Rule(
-            "improves",
-            "vote ends at least 25 points of held-out pass@1 above the base (lower end of the interval)",
-            lambda r: r.gain("vote", "pass@1"),
-            lambda e: e.low >= POINTS_TO_GAIN,
-        ),
-        Rule(
-            "near gold",
-            "vote ends at most 5 points of pass@1 below gold (lower end of the interval)",
-            lambda r: r.lead("vote", "gold", "pass@1"),
-            lambda e: e.low >= -POINTS_TO_GOLD,
-        ),
-        Rule(
-            "random is flat",
-            "random ends within 5 points of pass@1 of the base (mean over seeds)",
-            lambda r: r.gain("random", "pass@1"),
-            lambda e: abs(e.value) <= POINTS_OF_DRIFT,
-        ),
-        Rule(
-            "format-only is flat",
-            "format-only ends within 5 points of pass@1 of the base (mean over seeds)",
-            lambda r: r.gain("format-only", "pass@1"),
-            lambda e: abs(e.value) <= POINTS_OF_DRIFT,
-        ),
-        Rule(
-            "a naive judge misleads",
-            "the naive judge ends below the base in pass@1 (upper end of the interval)",
-            lambda r: r.gain("naive-judge", "pass@1"),
-            lambda e: e.high < 0,
-        ),
-        Rule(
-            "certainty misleads",
-            "self-certainty ends below the base in pass@1 (upper end of the interval)",
-            lambda r: r.gain("self-certainty", "pass@1"),
-            lambda e: e.high < 0,
-        ),
+        gains("improves", "vote", PASS_AT_1, by=0.25),
+        not_below("near gold", "vote", "gold", PASS_AT_1, within=0.05, end="low"),
+        stays("random is flat", "random", PASS_AT_1, within=0.05),
+        stays("format-only is flat", "format-only", PASS_AT_1, within=0.05),
+        falls("a naive judge misleads", "naive-judge", PASS_AT_1),
+        falls("certainty misleads", "self-certainty", PASS_AT_1),
     ),
 )

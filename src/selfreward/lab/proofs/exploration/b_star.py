@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
@@ -112,11 +114,9 @@ def fading(results: Results) -> Estimate:
 
 def dominated(results: Results) -> Estimate:
     """Over fixed pairs, the largest of: how far the pair is ahead of B-STaR where it is ahead by least."""
-    from selfreward.lab.proofs.proof import curve
 
     def course(arm: str) -> np.ndarray[Any, Any]:
-        runs = [results.root / arm / f"seed-{s}" / "metrics.jsonl" for s in sorted(results.arms[arm])]
-        return np.array([curve(r, ["eval/pass@1"])["eval/pass@1"][1:] for r in runs])
+        return np.array([run[1:] for run in results.steps(arm, "eval/pass@1")])
 
     mine = course("b-star").mean(0)
     leads = [float((course(arm).mean(0) - mine).min()) for arm in FIXED]

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
 

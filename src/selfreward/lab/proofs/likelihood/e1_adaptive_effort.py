@@ -20,7 +20,9 @@ from itertools import pairwise
 import numpy as np
 
 from selfreward.lab.proofs.common.efficiency import Point, as_accurate
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval, spearman
 from selfreward.training.comparison import Arm
 

@@ -26,7 +26,10 @@ from typing import Any
 
 import numpy as np
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results, Values, read_records
+from selfreward.lab.proofs.rules import PASS_AT_1, POINTS, measured, not_below, trails, weakest
+from selfreward.runtime.checkpoint import write_text
 from selfreward.statistics import Estimate, auroc, mean_interval
 from selfreward.training.comparison import Arm
 
@@ -34,9 +37,6 @@ BASE = "embedded:chain-reserved"
 
 
 PROMPTS, SAMPLES, SIZES = 60, 32, (4, 8, 16, 32)
-
-
-POINTS_BELOW, POINTS_FAR = 0.01, 0.15
 
 
 # A short run needs a larger weight and an earlier start than the published ones.
@@ -116,14 +116,14 @@ def verified_run(folder: Path, seed: int) -> dict[str, float]:
     """The verification of one trained model; measured once and kept beside it."""
     file = folder / "verification.json"
     if not file.is_file():
-        records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        records = read_records(folder)
         ours = [r for r in records if "laser/c_ref" in r]
         c_ref, beta = (ours[0]["laser/c_ref"], ours[0]["laser/beta"]) if ours else (constant()[0], 0.0)
         found = verification(folder / "model", seed, c_ref, beta or 2 / abs(c_ref))
         found["reserved token sampled"] = sum(r.get("laser/sampled", 0.0) for r in records)
         if ours:
             found["c_ref std"] = ours[0]["laser/c_ref_std"]
-        file.write_text(json.dumps(found), encoding="utf-8")
+        write_text(file, json.dumps(found))
     kept: dict[str, float] = json.loads(file.read_text(encoding="utf-8"))
     return kept
 
@@ -137,31 +137,28 @@ def verified(results: Results) -> Results:
     return results
 
 
-def f1_margin(results: Results) -> Estimate:
+def f1_margin(results: Results) -> Values:
     """F1 above the better of the GRPO model's untrained read-out and a coin."""
-    own, grpo = (verified(results).values(a, "f1") for a in ("laser", "grpo"))
-    return mean_interval([a - max(b, 0.5) for a, b in zip(own, grpo, strict=True)])
+    own, grpo = (verified(results).values(arm, "f1") for arm in ("laser", "grpo"))
+    return own - grpo.clip(0.5)
 
 
 def weighted_lead(results: Results) -> Estimate:
-    """The smallest mean lead of the weighted vote over the majority at N = 4, 8, 16, 32."""
+    """The smallest mean lead of the weighted vote over the majority at the sizes of a vote."""
     found = verified(results)
-    leads = []
-    for n in SIZES:
-        pairs = zip(found.values("laser", f"weighted@{n}"), found.values("laser", f"majority@{n}"), strict=True)
-        leads.append(mean_interval([a - b for a, b in pairs]))
-    return min(leads, key=lambda e: e.value)
+    return weakest(
+        mean_interval(found.values("laser", f"weighted@{n}") - found.values("laser", f"majority@{n}")) for n in SIZES
+    )
 
 
-def beyond_length(results: Results) -> Estimate:
+def beyond_length(results: Results) -> Values:
     found = verified(results)
-    own, length = found.values("laser", "score auroc"), found.values("laser", "length auroc")
-    return mean_interval([a - b for a, b in zip(own, length, strict=True)])
+    return found.values("laser", "score auroc") - found.values("laser", "length auroc")
 
 
-def sampled(results: Results) -> Estimate:
+def sampled(results: Results) -> list[float]:
     found = verified(results)
-    return mean_interval([v for label in found.arms for v in found.values(label, "reserved token sampled")])
+    return [v for label in found.arms for v in found.values(label, "reserved token sampled")]
 
 
 PROOF = Proof(
@@ -188,47 +185,42 @@ PROOF = Proof(
     "than after guesses. Accuracy is kept, the score alone drifts, and the weighted vote is no worse, but the "
     "majority of four is right on every prompt, so that nothing was left to weigh.",
     rules=(
-        Rule(
-            "accuracy is kept",
-            "laser ends at most one point of pass@1 below GRPO (mean over seeds)",
-            lambda r: r.lead("laser", "grpo", "pass@1"),
-            lambda e: e.value >= -POINTS_BELOW,
-        ),
-        Rule(
+        not_below("accuracy is kept", "laser", "grpo", PASS_AT_1, within=0.01),
+        measured(
             "verifies far better",
-            "F1 of r_s > 0.5 is at least 15 points above the GRPO model's own read-out and above a coin (lower end)",
+            "F1 of r_s > 0.5, above both the GRPO model's own read-out and a coin,",
             f1_margin,
-            lambda e: e.low >= POINTS_FAR,
+            at_least=0.15,
+            unit=POINTS,
+            end="low",
         ),
-        Rule(
+        measured(
             "weighted vote no worse",
-            "the vote weighted by r_s is right at least as often as the majority, at N = 4 to 32 (means over seeds)",
+            f"the smallest lead of the vote weighted by r_s over the majority, at N = {', '.join(map(str, SIZES))},",
             weighted_lead,
-            lambda e: e.value >= 0,
+            at_least=0,
         ),
-        Rule(
+        measured(
             "more than length",
-            "the AUROC of r_s is above that of length, whichever its sign (lower end above 0)",
+            "the AUROC of r_s minus that of length, whichever its sign,",
             beyond_length,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "shuffled labels teach nothing",
-            "with shuffled targets the AUROC is below that of laser (upper end below 0)",
+            "the AUROC of r_s with shuffled targets minus that of laser",
             lambda r: verified(r).lead("shuffled", "laser", "score auroc"),
-            lambda e: e.high < 0,
+            below=0,
+            end="high",
         ),
-        Rule(
-            "the verifier is needed",
-            "on its own score alone the policy ends below laser in pass@1 (upper end below 0)",
-            lambda r: r.lead("self-only", "laser", "pass@1"),
-            lambda e: e.high < 0,
-        ),
-        Rule(
+        trails("the verifier is needed", "self-only", "laser", PASS_AT_1, note="self-only: its own score alone"),
+        measured(
             "the token stays unused",
-            "the reserved token is never sampled in training, in any arm",
+            "how often the reserved token is sampled in training, in any arm,",
             sampled,
-            lambda e: e.value == 0,
+            exactly=0,
+            over="arms and seeds",
         ),
     ),
 )

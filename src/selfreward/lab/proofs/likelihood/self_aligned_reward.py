@@ -10,7 +10,8 @@ place and the term alone, without correctness; they were added after the others 
 from __future__ import annotations
 
 from selfreward.lab.proofs.common.efficiency import as_accurate, share_dominated
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import Rule
 from selfreward.training.comparison import Arm
 
 RECIPE = "self-aligned-reward"

@@ -17,7 +17,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from selfreward.lab.proofs.common.rounds import in_round, measured
-from selfreward.lab.proofs.proof import Proof, Results, Rule, fingerprint
+from selfreward.lab.proofs.proof import Proof, fingerprint
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
 

@@ -8,63 +8,33 @@ All arms draw the same number of samples from M_t: 8 per prompt in the first ite
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-
-from selfreward.lab.proofs.proof import Proof, Results, Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import PASS_AT_1, leads, measured, not_below
 from selfreward.training.comparison import Arm
-
-Q = "pass@1"
-
 
 STEPS = 32
 
 
-def records(results: Results, arm: str) -> list[list[dict[str, float]]]:
-    """The step records of every seed."""
-    found = []
-    for seed in sorted(results.arms[arm]):
-        path = Path(results.root) / arm / f"seed-{seed}" / "metrics.jsonl"
-        found.append([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
-    return found
-
-
-def best_greedy_lead(results: Results) -> Estimate:
+def best_greedy_lead(results: Results) -> list[float]:
     """Largest lead of ScPO's greedy accuracy over LMSI's at one evaluation, after the start, per seed."""
-    leads = []
-    for ours, theirs in zip(records(results, "scpo"), records(results, "lmsi"), strict=True):
-        key = "eval/accuracy"
-        pairs = zip((r for r in ours if key in r), (r for r in theirs if key in r), strict=True)
-        leads.append(max(a[key] - b[key] for a, b in pairs if a["step"] > 0))
-    return mean_interval(leads)
+    ours, theirs = (results.steps(arm, "eval/accuracy", lambda r: r["step"] > 0) for arm in ("scpo", "lmsi"))
+    return [max(a - b for a, b in zip(*runs, strict=True)) for runs in zip(ours, theirs, strict=True)]
 
 
-def share_rise(results: Results) -> Estimate:
+def share_rise(results: Results) -> Values:
     """Mean vote share of the winner in the second iteration minus that in the first, per seed."""
-    rises = []
-    for run in records(results, "scpo"):
-        means = []
-        for number in (0, 1):
-            shares = [r["pairs/vote_share"] for r in run if r.get("pairs/round") == number]
-            means.append(sum(shares) / len(shares))
-        rises.append(means[1] - means[0])
-    return mean_interval(rises)
+
+    def share(iteration: int) -> Values:
+        return results.step_mean("scpo", "pairs/vote_share", lambda r: r.get("pairs/round") == iteration)
+
+    return share(1) - share(0)
 
 
-def distils(results: Results) -> Estimate:
+def distils(results: Results) -> Values:
     """Gain in greedy accuracy minus gain in the accuracy of the vote, per seed."""
-    gains = []
-    for seed in sorted(results.arms["scpo"]):
-        run = results.arms["scpo"][seed]
-        greedy, voted = (float(run["after"][k]) - float(run["before"][k]) for k in ("accuracy", "maj@k"))
-        gains.append(greedy - voted)
-    return mean_interval(gains)
-
-
-def lead(other: str) -> Callable[[Results], Estimate]:
-    return lambda r: r.lead("scpo", other, Q)
+    greedy, voted = (results.gains("scpo", metric) for metric in ("accuracy", "maj@k"))
+    return greedy - voted
 
 
 PROOF = Proof(
@@ -98,49 +68,29 @@ PROOF = Proof(
     "vote for 36 % and 87 % of them are right, so that gold is ahead after the same number of updates. Greedy: the "
     "task has no resolution there; imitation and preferences both reach 100 % by the first evaluation.",
     rules=(
-        Rule(
-            "above imitation",
-            "scpo ends above imitation of the majority (LMSI) in held-out pass@1 (lower end of the paired interval "
-            "above 0)",
-            lead("lmsi"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "above random pairs",
-            "scpo ends above randomly ordered pairs in held-out pass@1 (lower end of the paired interval above 0)",
-            lead("random-pairs"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "no worse than unweighted",
-            "scpo ends no lower than with every weight 1 in held-out pass@1 (mean over seeds)",
-            lead("unweighted"),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
-            "near gold pairs",
-            "scpo ends at most 5 points of held-out pass@1 below gold pairs (mean over seeds)",
-            lead("gold-pairs"),
-            lambda e: e.value >= -0.05,
-        ),
-        Rule(
+        leads("above imitation", "scpo", "lmsi", PASS_AT_1),
+        leads("above random pairs", "scpo", "random-pairs", PASS_AT_1),
+        not_below("no worse than unweighted", "scpo", "unweighted", PASS_AT_1),
+        not_below("near gold pairs", "scpo", "gold-pairs", PASS_AT_1, within=0.05),
+        measured(
             "the vote grows",
-            "the winner's vote share is higher in the second iteration than in the first (lower end of the interval "
-            "above 0)",
+            "the rise of the winner's vote share from the first iteration to the second",
             share_rise,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "the vote is distilled",
-            "greedy accuracy rises more than the accuracy of the vote (lower end of the interval above 0)",
+            "the gain in greedy accuracy minus the gain in the accuracy of the vote",
             distils,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "greedy exceeds imitation",
-            "greedy accuracy exceeds that of LMSI at some evaluation (mean over seeds above 0)",
+            "the largest lead of scpo's greedy accuracy over that of lmsi at one evaluation",
             best_greedy_lead,
-            lambda e: e.value > 0,
+            above=0,
         ),
     ),
 )

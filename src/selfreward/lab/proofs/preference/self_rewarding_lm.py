@@ -13,7 +13,8 @@ from typing import Any
 
 from selfreward.errors import ConfigError
 from selfreward.lab.proofs.common.rounds import between, lead
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import mean_interval
 from selfreward.training.comparison import Arm
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 import torch
 
 from selfreward.lab.proofs.common.rounds import lead, records
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.lab.tasks.writing.prefs import GAMES, wins
 from selfreward.signals.win_rates import exploitability
 from selfreward.statistics import Estimate, mean_interval

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import ConfigError
 from selfreward.lab.proofs.common.rounds import lead
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import Rule
 from selfreward.training.comparison import Arm
 
 if TYPE_CHECKING:

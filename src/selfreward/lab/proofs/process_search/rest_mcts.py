@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.signals.selection import select
 from selfreward.statistics import Estimate, auroc, paired_seeds
 from selfreward.training.comparison import Arm, Study

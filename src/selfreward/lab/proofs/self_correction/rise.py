@@ -12,7 +12,8 @@ sixty steps are short for a critic that starts at nothing.
 
 from __future__ import annotations
 
-from selfreward.lab.proofs.proof import Proof, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
 

@@ -7,7 +7,9 @@ steps on the same prompts, with two attempts per sample (one for single-turn rei
 
 from __future__ import annotations
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
 

@@ -13,43 +13,42 @@ every few steps.
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from selfreward.errors import RecipeError
-from selfreward.lab.proofs.proof import Proof, Results, Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.common.gates import Need, gate
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import PASS_AT_1, gains, leads, measured
 from selfreward.training.comparison import Arm
+
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
 
 P, EVERY, STEPS = "pass@1", 5, 40
 
 
-def gate() -> dict[str, Any]:
+NEEDS: Sequence[Need] = (("teacher gap", ">=", 0.15),)
+
+
+def with_and_without_hint(base: Policy) -> dict[str, float]:
     """Accuracy of the base with and without a hint, on development prompts."""
     from selfreward.lab.tasks.arithmetic import chain_hint
-    from selfreward.policy.loading import load_policy
 
-    policy = load_policy("embedded:chain-hint", device="cpu")
-    found = chain_hint.measure(policy, chain_hint.load().train[-150:])
-    if found["teacher gap"] < 0.15:
-        raise RecipeError(f"A hint is worth {found['teacher gap']:.2f} here; self-distillation needs at least .15.")
-    return {k: round(v, 3) for k, v in found.items()}
+    return chain_hint.measure(base, chain_hint.load().train[-150:])
 
 
 def first_reach(results: Results, arm: str, seed: int, level: float) -> int:
     """The first step at which an arm's held-out pass@1 is at least ``level``; one look past the end if never."""
-    lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    looks = [(int(r["step"]), r[f"eval/{P}"]) for r in map(json.loads, lines) if f"eval/{P}" in r]
+    key = f"eval/{P}"
+    looks = [(int(r["step"]), r[key]) for r in results.records(arm, seed) if key in r]
     return next((step for step, found in looks if found >= level), looks[-1][0] + EVERY)
 
 
-def share_of_generations(results: Results, arm: str = "sdpo") -> Estimate:
+def share_of_generations(results: Results, arm: str = "sdpo") -> list[float]:
     """Steps that an arm needs to reach GRPO's final pass@1, as a share of those that GRPO itself needs."""
-    shares = []
-    for seed, run in sorted(results.arms["grpo"].items()):
-        level = float(run["after"][P])
-        shares.append(first_reach(results, arm, seed, level) / first_reach(results, "grpo", seed, level))
-    return mean_interval(shares)
+    levels = zip(results.seeds("grpo"), results.values("grpo", P), strict=True)
+    return [first_reach(results, arm, s, level) / first_reach(results, "grpo", s, level) for s, level in levels]
 
 
 PROOF = Proof(
@@ -59,7 +58,7 @@ PROOF = Proof(
     "it then thinks, reaches the accuracy of GRPO with fewer generations.",
     task="embedded:chain-hint",
     main="sdpo",
-    gate=gate,
+    gate=gate("embedded:chain-hint", with_and_without_hint, needs=NEEDS, stops=True, digits=3),
     arms=(
         Arm("sdpo", "sdpo"),
         Arm("grpo", "gold"),
@@ -80,24 +79,15 @@ PROOF = Proof(
     },
     curves=(f"eval/{P}",),
     rules=(
-        Rule(
+        measured(
             "fewer generations",
-            "SDPO reaches GRPO's final pass@1 in fewer steps than GRPO (share of its steps, upper end below 1)",
+            "the share of GRPO's steps that SDPO takes to GRPO's final pass@1",
             share_of_generations,
-            lambda e: e.high < 1,
+            below=1,
+            end="high",
         ),
-        Rule(
-            "improves",
-            "SDPO ends above the base in pass@1 (lower end of the interval above 0)",
-            lambda r: r.gain("sdpo", P),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "the hint matters",
-            "with the hints of other prompts GRPO's final pass@1 is not reached (lower end of the paired gap above 0)",
-            lambda r: r.lead("grpo", "shuffled", P),
-            lambda e: e.low > 0,
-        ),
+        gains("improves", "sdpo", PASS_AT_1),
+        leads("the hint matters", "grpo", "shuffled", PASS_AT_1, note="shuffled: SDPO with the hints of other prompts"),
     ),
     reason="SDPO never reaches GRPO's final .97: level with it for 10 steps (.63 and .81; GRPO .63 and .82), .90 "
     "at best after 20 to 25, and .81 at the end. Both unlearn guessing alike at first. Then the loss of a "

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import POINTS, Metric, closes, gains, lasts, leads, measured, not_below, weakest
+from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm
 
-Q = "quality"
+QUALITY = Metric("quality", "held-out quality", POINTS)
 
 
 def judge_of(base: str) -> dict[str, Any]:
@@ -40,20 +42,12 @@ def gate() -> dict[str, Any]:
     return judge_of("embedded:trans")
 
 
-def closed(results: Results, arm: str) -> Estimate:
-    """Share of the way from format-only to true quality that ``arm`` goes, per seed."""
-    floor, ceiling = results.values("format-only", Q), results.values("true-quality", Q)
-    own = results.values(arm, Q)
-    return mean_interval([(a - f) / (c - f) for a, f, c in zip(own, floor, ceiling, strict=True)])
+def above_both(results: Results) -> Estimate:
+    """How far both signals together end above the better of the two."""
+    return weakest(results.lead("ssr-x", other, QUALITY.name) for other in ("ssr", "trained-metric"))
 
 
-def best_and_last(results: Results) -> Estimate:
-    """How far quality falls from its best evaluation to the last one."""
-    pairs = zip(results.values("ssr", Q, "best"), results.values("ssr", Q), strict=True)
-    return mean_interval([best - last for best, last in pairs])
-
-
-def judge_kept(results: Results) -> Estimate:
+def judge_kept(results: Results) -> list[float]:
     """The trained judge's pairwise accuracy as a share of the base's, both on the base's own samples."""
     from selfreward.lab.tasks.language.trans import base as trans_base
     from selfreward.lab.tasks.language.trans import languages as trans
@@ -62,16 +56,7 @@ def judge_kept(results: Results) -> Estimate:
     base, prompts = load_policy("embedded:trans", device="cpu"), trans.prompts_of("dev", 100)
     start = trans_base.measure(base, prompts).gate.pairwise.value
     judges = [load_policy(str(folder), device="cpu") for folder in results.models("ssr")]
-    return mean_interval([trans_base.measure(base, prompts, judge=j).gate.pairwise.value / start for j in judges])
-
-
-def above(other: str, words: str) -> Rule:
-    return Rule(
-        f"above {other}",
-        f"ssr ends above {words} in held-out quality (lower end of the paired interval above 0)",
-        lambda r: r.lead("ssr", other, Q),
-        lambda e: e.low > 0,
-    )
+    return [trans_base.measure(base, prompts, judge=j).gate.pairwise.value / start for j in judges]
 
 
 PROOF = Proof(
@@ -109,44 +94,24 @@ PROOF = Proof(
     "judge share so few weights that training the one shifts the other. Nor does the trained metric add anything: "
     "alone it ends below the self-judge. The paper compares a 7B model with other external judges and with COMET.",
     rules=(
-        Rule(
-            "improves",
-            "ssr ends above the base in held-out quality (lower end of the interval above 0)",
-            lambda r: r.gain("ssr", Q),
-            lambda e: e.low > 0,
-        ),
-        above("format-only", "the format-only arm"),
-        above("permuted", "the arm with permuted self-scores"),
-        above("swapped-source", "the arm whose judge sees another source"),
-        Rule(
-            "closes the gap",
-            "ssr closes at least 40 % of the distance from format-only to true quality (mean over seeds)",
-            lambda r: closed(r, "ssr"),
-            lambda e: e.value >= 0.4,
-        ),
-        Rule(
-            "no worse than an external judge",
-            "ssr ends no lower than with a frozen external judge of the same size (mean over seeds)",
-            lambda r: r.lead("ssr", "external-judge", Q),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
+        gains("improves", "ssr", QUALITY),
+        leads("above format-only", "ssr", "format-only", QUALITY),
+        leads("above permuted", "ssr", "permuted", QUALITY, note="permuted: self-scores dealt to other outputs"),
+        leads("above swapped-source", "ssr", "swapped-source", QUALITY, note="there the judge sees another source"),
+        closes("closes the gap", "ssr", "true-quality", QUALITY, at_least=0.4, floor="format-only"),
+        not_below("no worse than an external judge", "ssr", "external-judge", QUALITY, note="frozen, of the same size"),
+        measured(
             "adds to a metric",
-            "ssr-x ends no lower than the better of ssr and the trained metric alone (mean over seeds)",
-            lambda r: min((r.lead("ssr-x", other, Q) for other in ("ssr", "trained-metric")), key=lambda e: e.value),
-            lambda e: e.value >= 0,
+            "the lead of ssr-x over the better of ssr and the trained metric alone",
+            above_both,
+            at_least=0,
         ),
-        Rule(
+        measured(
             "the judge still sees",
-            "the trained judge keeps 0.9 of the base's pairwise accuracy, on the base's samples (mean over seeds)",
+            "the trained judge's pairwise accuracy, as a share of the base's on the base's samples,",
             judge_kept,
-            lambda e: e.value >= 0.9,
+            at_least=0.9,
         ),
-        Rule(
-            "no late fall",
-            "ssr's last quality is within 3 points of its best (mean over seeds)",
-            best_and_last,
-            lambda e: e.value <= 0.03,
-        ),
+        lasts("no late fall", "ssr", QUALITY, within=0.03),
     ),
 )

@@ -18,7 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
@@ -67,7 +69,7 @@ def trace() -> dict[str, list[float]]:
     """Three steps on a corpus of made-up captions with an untrained base: replayed without any data."""
     import tempfile
 
-    from selfreward.lab.proofs.proof import curve
+    from selfreward.lab.proofs.results import curve, read_records
     from selfreward.lab.tasks.language import multi30k, multi30k_base
     from selfreward.policy.loading import load_policy
     from selfreward.recipes.registry import load_recipe
@@ -99,7 +101,7 @@ def trace() -> dict[str, list[float]]:
         trainer.fit()
         # An untrained judge hardly discriminates, so anything divided by its spread would be rounding noise.
         kept = ("reward/mean", "reward/std", "mechanism")
-        found = curve(folder / "run" / "metrics.jsonl", kept, window=1)
+        found = curve(read_records(folder / "run"), kept, window=1)
     return {key: found[key][-3:] for key in kept}
 
 

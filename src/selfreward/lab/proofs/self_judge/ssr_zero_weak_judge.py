@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import Rule
 from selfreward.lab.proofs.self_judge.ssr_zero import judge_of
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
@@ -34,11 +36,9 @@ def rise(results: Results, arm: str) -> Estimate:
 
 def judge_content(results: Results) -> Estimate:
     """Reward at the last step minus reward around the step of the best truth: what the self-score says of the fall."""
-    from selfreward.lab.proofs.proof import curve
-
     differences = []
     for seed in sorted(results.arms["weak-judge"]):
-        found = curve(results.root / "weak-judge" / f"seed-{seed}" / "metrics.jsonl", ("eval/quality", "reward/mean"))
+        found = results.curve("weak-judge", seed, ("eval/quality", "reward/mean"))
         best = max(range(len(found["step"])), key=lambda i: found["eval/quality"][i])
         differences.append(found["reward/mean"][-1] - found["reward/mean"][best])
     return mean_interval(differences)

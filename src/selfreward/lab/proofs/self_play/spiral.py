@@ -16,37 +16,23 @@ poker against the models of the other arms of its seed: the cross-play matrix, r
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from selfreward.lab.proofs.proof import Proof, Results, Rule
-from selfreward.statistics import Estimate
+from selfreward.lab.proofs.proof import Proof
+from selfreward.lab.proofs.results import read_records
+from selfreward.lab.proofs.rules import Metric, ends_with, falls, trails
 from selfreward.training.comparison import Arm
 
 METRIC = "exploitability"
+THINKING = Metric("ttt thinking", "a share of replies in tic-tac-toe that think")
 
 
 STATES = 32
 
 
 CROSS_GAMES = 200
-
-
-def apart(results: Results, low: str, high: str) -> Estimate:
-    """Upper end of ``low`` minus lower end of ``high`` (t-intervals over seeds): below 0 they are apart."""
-    a, b = results.mean(low, METRIC), results.mean(high, METRIC)
-    return Estimate(a.value - b.value, a.low - b.high, a.high - b.low)
-
-
-def below(other: str, words: str) -> Rule:
-    return Rule(
-        f"below {other}",
-        f"self-play with role baselines ends less exploitable than {words}, with intervals over seeds apart",
-        lambda r: apart(r, "spiral", other),
-        lambda e: e.high < 0,
-    )
 
 
 def final(model: Path) -> dict[str, float]:
@@ -58,8 +44,7 @@ def final(model: Path) -> dict[str, float]:
     from selfreward.rollouts.envs.games.scripts import script
 
     run = model.parent
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [r for r in map(json.loads, lines) if r["step"] > 0]
+    records = [r for r in read_records(run) if r["step"] > 0]
     found = {
         "gradient norm variance": float(np.var([r["grad_norm"] for r in records])),
         "thinking at the end": float(np.mean([r["thinking"] for r in records[-5:]])),
@@ -102,22 +87,13 @@ PROOF = Proof(
         "probe_every": 0,
     },
     rules=(
-        below("no-baseline", "the bare return"),
-        below("group-mean", "the group's mean"),
-        below("random-opponent", "training against a random opponent"),
-        below("perfect-opponent", "training against a perfect opponent"),
-        Rule(
-            "less exploitable than untrained",
-            "self-play ends less exploitable than the base (upper end of the interval of the change below 0)",
-            lambda r: r.gain("spiral", METRIC),
-            lambda e: e.high < 0,
-        ),
-        Rule(
-            "thinking does not vanish",
-            "in tic-tac-toe at least half of the replies that thought before training still do (lower end of the "
-            "interval of the share above half of the base's)",
-            lambda r: r.mean("spiral", "ttt thinking"),
-            lambda e: e.low > 0.31,
+        trails("below no-baseline", "spiral", "no-baseline", METRIC, apart=True),
+        trails("below group-mean", "spiral", "group-mean", METRIC, apart=True),
+        trails("below random-opponent", "spiral", "random-opponent", METRIC, apart=True),
+        trails("below perfect-opponent", "spiral", "perfect-opponent", METRIC, apart=True),
+        falls("less exploitable than untrained", "spiral", METRIC),
+        ends_with(
+            "thinking does not vanish", "spiral", THINKING, above=0.31, end="low", note="half of the base's share"
         ),
     ),
     final=final,

@@ -29,8 +29,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     from selfreward.errors import UserError
-    from selfreward.signals.context import Context, record_stats
-    from selfreward.signals.named import score_groups
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.named import record_stats, score_groups
     from selfreward.signals.registry import SIGNALS
     from selfreward.training.config import TrainConfig
     from selfreward.training.launch import build
@@ -51,7 +51,7 @@ def main() -> None:
         seconds = []
         for _ in range(a.repeats):
             # A fresh context every time: it remembers answers, views and classes.
-            context = Context(task.answers, task.well_formed, dict(task.templates), policy, policy, sampling)
+            context = RunContext.of(task, policy=policy, sampling=sampling)
             begun = time.perf_counter()
             try:
                 score_groups(name, context, groups)

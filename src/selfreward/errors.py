@@ -42,6 +42,10 @@ class LabelAccessError(RecipeError):
     """A recipe that declares fewer labels read an answer."""
 
 
+class UnavailableError(UserError):
+    """What a signal needs is not there: a model, a template, another view, an answer."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest valid name, or a list when none is close."""
     options = sorted(valid)

@@ -6,8 +6,8 @@ import pytest
 
 from selfreward.data.answers import Number
 from selfreward.data.rollout_files import text_group
-from selfreward.errors import ConfigError
-from selfreward.signals.context import Context, UnavailableError
+from selfreward.errors import ConfigError, UnavailableError
+from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import parse_signal, score_groups, split_signals
 from selfreward.signals.registry import SIGNALS
 from selfreward.signals.similarity import mean_similarity
@@ -24,7 +24,7 @@ def group(completions, reference=None, key="q"):
 
 def context(**given):
     space = Number()
-    return Context(space, lambda text: space.extract(text) is not None, **given)
+    return RunContext(space, lambda text: space.extract(text) is not None, **given)
 
 
 def test_texts_alone_are_enough_for_the_signals_of_agreement_and_form():

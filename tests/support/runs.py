@@ -20,7 +20,12 @@ from selfreward.training.trainer import Trainer
 def context(alphabet: str, step: int = 1, **templates: str) -> RunContext:
     """A context whose answers are the last character out of ``alphabet``."""
     return RunContext(
-        step, 3, 0, Regex(f"[{alphabet}]"), lambda text: True, SamplingParams(max_new_tokens=10), None, dict(templates)
+        Regex(f"[{alphabet}]"),
+        lambda text: True,
+        templates=templates,
+        sampling=SamplingParams(max_new_tokens=10),
+        step=step,
+        steps=3,
     )
 
 

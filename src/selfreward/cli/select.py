@@ -105,7 +105,7 @@ def choose(
     Raises:
         UserError: on whatever is wrong with model, data, score or rule.
     """
-    from selfreward.signals.context import Context
+    from selfreward.rollouts.run import RunContext
     from selfreward.signals.named import score_groups
     from selfreward.signals.selection import select as pick
     from selfreward.training.launch import load_for_sampling, resolve_defaults, set_threads
@@ -122,15 +122,7 @@ def choose(
         groups = [_group(p, policy) for p in prompts]
     else:
         groups = policy.sample(prompts, n, params, seed=config.seed)
-    context = Context(
-        task.answers,
-        task.well_formed,
-        dict(task.templates),
-        policy=policy,
-        reference=policy,
-        sampling=params,
-        seed=config.seed,
-    )
+    context = RunContext.of(task, policy=policy, sampling=params, seed=config.seed)
     scores = None
     if score is not None:
         scores = score_groups(_named(score), context, groups)
@@ -175,8 +167,7 @@ def _task(config: TrainConfig, given: bool) -> Task:
     if given and name and config.answers == "auto":
         # Completions of an embedded model are read as its task reads them.
         return replace(task_of(replace(config, data=None)), test=prompts)
-    space = answer_space(config.answers)
-    return Task(config.data, [], prompts, space, lambda text: space.extract(text) is not None)
+    return Task.of(config.data, answer_space(config.answers), test=prompts)
 
 
 def _group(prompt: Prompt, policy: Policy | None) -> Group:

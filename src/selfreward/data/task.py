@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,11 @@ class Task:
     metric: str = "pass@1"
     evaluator: Callable[[Any], dict[str, Any]] | None = None
     similarity: Callable[[str, str], float] | None = None
+
+    @classmethod
+    def of(cls, name: str, answers: AnswerSpace, *, train: Sequence[Prompt] = (), test: Sequence[Prompt] = ()) -> Task:
+        """A task made of prompts alone: a completion is well-formed where ``answers`` finds an answer in it."""
+        return cls(name, list(train), list(test), answers, lambda text: answers.extract(text) is not None)
 
 
 def task_from_file(spec: str) -> Task:

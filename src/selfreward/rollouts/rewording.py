@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 
-TWIN_FIELDS = ("rewrite", "twin")
+TWIN = "twin"
+"""The column that holds another wording of the question, with the same answer."""
+
+
+TWIN_FIELDS = ("rewrite", TWIN)
 """Columns in which a prompt's second view is looked for, in this order."""
 
 

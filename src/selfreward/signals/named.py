@@ -7,19 +7,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from selfreward.errors import ConfigError, RecipeError, nearest
+from selfreward.rollouts.run import RunContext
 from selfreward.signals import certainty
-from selfreward.signals.context import Context, Scores
-from selfreward.signals.registry import Signal, signal
+from selfreward.signals.registry import Scores, Signal, signal
 from selfreward.types import Group
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.policy.sampling.params import SamplingParams
 
 
 # ---- calling a signal by name --------------------------------------------------------------------
@@ -63,16 +64,16 @@ def split_signals(text: str) -> list[str]:
     return found
 
 
-def score_groups(spec: str, context: Context, groups: Sequence[Group]) -> Scores:
+def score_groups(spec: str, run: RunContext, groups: Sequence[Group]) -> Scores:
     """Every completion's value by the signal that ``spec`` names, ``[groups][completions]``.
 
     Raises:
-        UnavailableError: when the signal needs what the context does not have.
+        UnavailableError: when the signal needs what the run does not have.
         ConfigError: for an unknown signal or option.
         RecipeError: when the scorer returns another shape.
     """
     name, options = parse_signal(spec)
-    values = scorer_of(signal(name))(context, groups, **options)
+    values = scorer_of(signal(name))(run, groups, **options)
     if [len(v) for v in values] != [len(g) for g in groups]:
         raise RecipeError(f"Signal {name!r} did not return one value per completion of every group.")
     return [[None if v is None or not math.isfinite(v) else float(v) for v in row] for row in values]
@@ -94,17 +95,17 @@ def plain(entry: Signal) -> Callable[..., Scores]:
     name = next((k for k, v in SIGNALS.items() if v is entry), entry.function.partition(":")[2])
     function = entry.load()
 
-    def by_classes(context: Context, groups: Sequence[Group]) -> Scores:
-        return [list(function(context.classes(g))) for g in groups]
+    def by_classes(run: RunContext, groups: Sequence[Group]) -> Scores:
+        return [list(function(run.classes(g))) for g in groups]
 
-    def by_stats(context: Context, groups: Sequence[Group]) -> Scores:
-        stats = context.stats(groups, [certainty.needed_statistic(name)])
+    def by_stats(run: RunContext, groups: Sequence[Group]) -> Scores:
+        stats = run.stats(groups, [certainty.needed_statistic(name)])
         return [[float(function(name, t)) if _tokens(t) else None for t in g] for g in stats]
 
-    def by_texts(context: Context, groups: Sequence[Group]) -> Scores:
+    def by_texts(run: RunContext, groups: Sequence[Group]) -> Scores:
         return [list(function(g.completions)) for g in groups]
 
-    def by_size(context: Context, groups: Sequence[Group]) -> Scores:
+    def by_size(run: RunContext, groups: Sequence[Group]) -> Scores:
         return [list(function(len(g))) for g in groups]
 
     kinds = {"classes": by_classes, "stats": by_stats, "completions": by_texts, "size": by_size}
@@ -114,3 +115,10 @@ def plain(entry: Signal) -> Callable[..., Scores]:
 
 def _tokens(stats: Mapping[str, torch.Tensor]) -> bool:
     return all(v.numel() > 0 for v in stats.values())
+
+
+def record_stats(sampling: SamplingParams) -> SamplingParams:
+    """The same sampling with every statistic taken along, so that no signal needs a second pass for one."""
+    from selfreward.policy.scoring.distribution import STATS
+
+    return replace(sampling, stats=tuple(dict.fromkeys((*sampling.stats, *(s for s in STATS if s != "logprob")))))

@@ -13,6 +13,10 @@ from typing import Any, Literal
 
 from selfreward.errors import ConfigError, nearest
 
+Scores = list[list[float | None]]
+"""``[groups][completions]``: what a scorer returns; None where a completion has no value."""
+
+
 Needs = Literal["classes", "stats", "judge", "completions", "reference", "size", "policy", "views"]
 
 
@@ -28,7 +32,7 @@ class Signal:
     Attributes:
         score: how ``selfreward audit`` and the recipe ``signal`` get one value per completion:
             ``"module:function"`` under ``selfreward``, called as ``function(context, groups, **options)``,
-            which returns ``[groups][completions]`` floats or None (see :mod:`selfreward.signals.context`).
+            which returns ``[groups][completions]`` floats or None (see :mod:`selfreward.signals.scorers`).
             Without it the function itself is called on what ``needs`` names, group by group.
         probability: the values are meant as the probability that the completion is right, so their
             calibration can be measured.

@@ -82,8 +82,7 @@ def task_of(config: TrainConfig) -> Task:
         train, test = prompts, []
     if not train:
         raise ConfigError(f"{config.data}: holding out {config.holdout} of the prompts leaves none to train on.")
-    space = answer_space(config.answers)
-    return Task(config.data, train, test, space, lambda text: space.extract(text) is not None)
+    return Task.of(config.data, answer_space(config.answers), train=train, test=test)
 
 
 def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = None) -> TrainConfig:
@@ -244,9 +243,8 @@ def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]
     if config.data is None or embedded_name(config.data):
         task = task_of(config)
     else:
-        space = answer_space(config.answers)
         prompts = load_prompts(config.data, prompt_field=config.prompt_field, answer_field=config.answer_field)
-        task = Task(config.data, [], prompts, space, lambda text: space.extract(text) is not None)
+        task = Task.of(config.data, answer_space(config.answers), test=prompts)
     policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
     resolved = resolve_defaults(config, task, policy)
     with adjust(policy) if adjust else contextlib.nullcontext(policy) as seen:

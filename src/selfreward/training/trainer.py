@@ -176,15 +176,14 @@ class Trainer:
         prompts = self.stream.next(config.prompts_per_step or 1)
         if self.recipe.needs() == "none":
             prompts = [p.locked(self.recipe.name, self.recipe.fields) for p in prompts]
-        run = RunContext(
-            step,
-            self.steps,
-            config.seed,
-            self.task.answers,
-            self.task.well_formed,
-            self.sampling,
-            self.reference,
-            dict(self.task.templates),
+        run = RunContext.of(
+            self.task,
+            policy=self.policy,
+            reference=self.reference,
+            sampling=self.sampling,
+            seed=config.seed,
+            step=step,
+            steps=self.steps,
         )
         self.policy.seed(config.seed, "step", step)
         started = time.perf_counter()

@@ -216,7 +216,7 @@ def test_masked_tokens_have_no_weight():
     from selfreward.rollouts.run import RunContext
 
     policy, task = load_policy("embedded:facts", device="cpu"), load_task("facts")
-    run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(40), None)
+    run = RunContext.of(task, sampling=SamplingParams(40), step=1, steps=1)
     policy.seed(0, "t")
     masked = load_recipe("ssrl", {"group_size": 8}).collect(policy, task.train[:4], run)
     policy.seed(0, "t")

@@ -66,7 +66,7 @@ def test_whose_vote_pays_whom(pairing):
         Prompt("q", "Q", fields={"twin": "Q'"}, reference="2"),
     ]
     recipe = load_recipe("co-reward", {"group_size": 6, "pairing": pairing})
-    run = RunContext(1, 1, 0, Regex(r"#(\d)"), lambda t: True, SamplingParams(4), reference=None)
+    run = RunContext(Regex(r"#(\d)"), lambda t: True, sampling=SamplingParams(4), step=1, steps=1)
     found = recipe.collect(Script(ANSWERS), prompts, run)
     assert {g.key: g.rewards for g in found.groups} == BY_HAND[pairing]
     # Own and gold labels come from nowhere else; the swap labels what has an answer on the other side.

@@ -70,7 +70,7 @@ class Writer:
 def test_what_cannot_be_read_is_replaced_by_the_given_question(mode, written, asked, shown):
     recipe = load_recipe("mm-upt", {"questions": mode})
     templates = load_task("chain-writer").templates
-    run = RunContext(1, 1, 0, Regex(r"#(\d)"), bool, SamplingParams(4), reference=None, templates=templates)
+    run = RunContext(Regex(r"#(\d)"), bool, sampling=SamplingParams(4), step=1, steps=1, templates=templates)
     writer, given = Writer(written), Prompt("p", "3+3+3+3+4+5=")
     (prompt,) = recipe.write(writer, [given], run)
     assert writer.asked == [asked] and prompt.question == shown
@@ -81,7 +81,7 @@ def test_a_blind_label_ignores_how_many_agree():
     recipe = load_recipe("mm-upt", {"pseudo_label": "random"})
     paid = []
     for seed in range(60):
-        run = RunContext(1, 1, seed, Regex(r"#(\d)"), bool, SamplingParams(4), reference=None)
+        run = RunContext(Regex(r"#(\d)"), bool, sampling=SamplingParams(4), seed=seed, step=1, steps=1)
         found = group(["#5"] * 5 + ["#6"])
         found.meta["vote"] = {}
         recipe.relabel(found, run)

@@ -78,11 +78,11 @@ def test_a_lead_in_asks_for_the_answer_and_leaves_the_trace():
 
 
 def test_both_signals_by_name():
-    from selfreward.signals.context import Context
+    from selfreward.rollouts.run import RunContext
 
     policy = load_policy("embedded:chain", device="cpu")
     task = load_task("chain")
-    context = Context(task.answers, task.well_formed, policy=policy)
+    context = RunContext(task.answers, task.well_formed, policy=policy)
     groups = policy.sample(task.train[:6], 4, SamplingParams(20), seed=3)
     gaps = scorer_of(signal("answer_gap"))(context, groups)
     returns = scorer_of(signal("induced_return"))(context, groups)

@@ -7,7 +7,6 @@ import torch
 
 from selfreward.lab.tasks.arithmetic import cd
 from selfreward.policy.policy import Choice, Policy
-from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.registry import load_recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Group, Prompt, Segment, Trajectory
@@ -25,7 +24,7 @@ def group_of(texts, name="735>G="):
 
 def context(policy):
     task = cd.load()
-    return RunContext(1, 3, 0, task.answers, task.well_formed, SamplingParams(), policy, dict(task.templates))
+    return RunContext.of(task, reference=policy, step=1, steps=3)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_the_label_is_as_soft_as_two_generations_disagree(tmp_path):
     prompts = trainer.stream.next(3)
     from selfreward.rollouts.run import RunContext
 
-    run = RunContext(2, 4, 0, trainer.task.answers, trainer.task.well_formed, trainer.sampling, trainer.reference, {})
+    run = RunContext.of(trainer.task, sampling=trainer.sampling, reference=trainer.reference, step=2, steps=4)
     experience = trainer.recipe.collect(trainer.policy, prompts, run)
     for pair in experience.pairs:
         row = experience.rows[pair.chosen]

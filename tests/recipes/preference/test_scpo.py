@@ -65,7 +65,7 @@ def test_the_weighted_loss_by_hand():
 
 def order(texts, answer="5", **options):
     recipe = load_recipe("scpo", options)
-    run = RunContext(1, 2, 0, Regex(r"#(\d)"), lambda t: True, SamplingParams(4), reference=None)
+    run = RunContext(Regex(r"#(\d)"), lambda t: True, sampling=SamplingParams(4), step=1, steps=2)
     found = recipe.order(group(texts, answer), run)
     assert run.counts.get(recipe.mechanism, 0) == len(found)
     return found

@@ -26,7 +26,7 @@ def group(question, texts):
 
 def context(templates):
     task = load_task("con")
-    return RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None, templates)
+    return RunContext.of(task, sampling=SamplingParams(8), step=1, steps=1, templates=templates)
 
 
 def test_the_model_grades_its_answers():

@@ -30,7 +30,7 @@ def group(question, texts):
 def ranked(texts, question="cycle =", **options):
     task = load_task("prefs")
     recipe = load_recipe("spo", {"preference": task.settings["preference"], **options})
-    run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None)
+    run = RunContext.of(task, sampling=SamplingParams(8), step=1, steps=1)
     made = group(question, texts)
     recipe.rank(None, made, run)
     assert run.counts[recipe.mechanism] == len(texts)
@@ -102,7 +102,7 @@ def test_two_orders_of_a_judge_that_likes_the_first():
     assert recipe.preference == "judge" and recipe.needs() == "none"
     assert load_recipe("spo", {"preference": "selfreward.lab.tasks.writing.prefs:prefer"}).needs() == "preference"
     task = load_task("prefs")
-    run = RunContext(1, 1, 0, task.answers, task.well_formed, SamplingParams(8), None, {"pair": "{first} {second}"})
+    run = RunContext.of(task, sampling=SamplingParams(8), step=1, steps=1, templates={"pair": "{first} {second}"})
     made = group("cycle =", ["rock", "paper"])
     recipe.rank(First(), made, run)
     assert made.rewards == [0.5, 0.5]

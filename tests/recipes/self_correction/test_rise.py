@@ -31,8 +31,8 @@ def policy():
 def context(policy, **templates):
     task = load_task("steps-verify")
     params = SamplingParams(max_new_tokens=task.settings["max_new_tokens"])
-    return RunContext(
-        1, 3, 0, task.answers, task.well_formed, params, policy.snapshot(), {**task.templates, **templates}
+    return RunContext.of(
+        task, step=1, steps=3, sampling=params, reference=policy.snapshot(), templates={**task.templates, **templates}
     )
 
 

@@ -33,7 +33,7 @@ def policy():
 def context(policy, step, steps=4):
     task = load_task("fix")
     params = SamplingParams(max_new_tokens=task.settings["max_new_tokens"])
-    return RunContext(step, steps, 0, task.answers, task.well_formed, params, policy.snapshot(), dict(task.templates))
+    return RunContext.of(task, step=step, steps=steps, sampling=params, reference=policy.snapshot())
 
 
 def test_attempts_by_hand():

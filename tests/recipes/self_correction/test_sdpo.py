@@ -32,7 +32,7 @@ def policy():
 def context(policy):
     task = load_task("chain-hint")
     params = SamplingParams(max_new_tokens=task.settings["max_new_tokens"])
-    return RunContext(1, 3, 0, task.answers, task.well_formed, params, policy.snapshot(), dict(task.templates))
+    return RunContext.of(task, step=1, steps=3, sampling=params, reference=policy.snapshot())
 
 
 def collected(policy, prompts=6, **options):

@@ -26,7 +26,7 @@ def policy():
 
 def context(step: int = 1) -> RunContext:
     task = load_task("games")
-    return RunContext(step, 3, 0, task.answers, task.well_formed, SamplingParams(6, stats=()), None)
+    return RunContext.of(task, sampling=SamplingParams(6, stats=()), step=step, steps=3)
 
 
 def collect(policy, prompts=None, step: int = 1, recipe=None, **options):

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selfreward.data.rollout_files import Rollouts
-from selfreward.errors import ConfigError, DataError, UserError
+from selfreward.data.task import Task
+from selfreward.errors import ConfigError, DataError, UnavailableError, UserError
 from selfreward.evaluation.audit import blind, measures
 from selfreward.evaluation.audit.bench import Arrays, Bench, Meter, make_bench, tokenize
 from selfreward.evaluation.audit.record import AuditReport, SignalAudit
 from selfreward.evaluation.audit.verdicts import Verdict, judge_signal
-from selfreward.signals.context import Context, UnavailableError, record_stats
-from selfreward.signals.named import parse_signal, score_groups
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.named import parse_signal, record_stats, score_groups
 from selfreward.signals.registry import SIGNALS, Signal, signal
 from selfreward.statistics import Estimate, share
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
     from selfreward.data.answers import AnswerSpace
-    from selfreward.data.task import Task
     from selfreward.policy.policy import Policy
     from selfreward.policy.sampling.params import SamplingParams
 
@@ -76,7 +76,7 @@ def audit(
     for spec in wanted:
         if spec not in given:
             parse_signal(spec)
-    space = answers or (task.answers if task else answer_space("auto"))
+    audited = task or Task.of("rollouts", answers or answer_space("auto"))
     if isinstance(source, Rollouts):
         groups, truths, meter = source.groups, source.truths, Meter(policy)
         if policy is not None:
@@ -87,13 +87,12 @@ def audit(
         asked = _prompts(task, prompts, n)
         with meter.of("sampling"):
             groups = policy.sample(asked, n, sampling, seed=seed)
-    context = Context(
-        answers=space,
-        well_formed=task.well_formed if task else lambda text: space.extract(text) is not None,
-        templates=dict(task.templates) if task else {},
+    context = RunContext(
+        answers or audited.answers,
+        audited.well_formed,
+        templates=dict(audited.templates),
         policy=policy,
-        reference=policy,
-        sampling=sampling,
+        sampling=sampling or _sampling(task),
         seed=seed,
     )
     quality = getattr(getattr(task, "evaluator", None), "similarity", None)
@@ -106,7 +105,7 @@ def audit(
     for one in found:
         if one.scores:
             _measure(one, bench, found, seed)
-    return _report(bench, found, meter, task.name if task else "rollouts", seed)
+    return _report(bench, found, meter, audited.name, seed)
 
 
 def _sampling(task: Task | None) -> SamplingParams:

@@ -14,7 +14,8 @@ import torch
 
 from selfreward.data.rollout_files import CHARACTERS
 from selfreward.evaluation.audit import blind, measures
-from selfreward.signals.context import TWIN, Context
+from selfreward.rollouts.rewording import TWIN
+from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import score_groups
 from selfreward.types import Group, Segment
 
@@ -89,7 +90,7 @@ class Bench:
         same: how often the vote's labels of two different prompts coincide.
     """
 
-    context: Context
+    context: RunContext
     groups: list[Group]
     truths: Arrays
     exact: Arrays
@@ -141,7 +142,7 @@ class Bench:
 
 
 def make_bench(
-    context: Context,
+    context: RunContext,
     groups: list[Group],
     own_truths: list[list[float]] | None,
     labels: int | None,
@@ -160,9 +161,7 @@ def make_bench(
         formed=[np.array([context.well_formed(c) for c in g.completions], dtype=float) for g in groups],
         halves=([_half(g, 0) for g in groups], [_half(g, 1) for g in groups]),
     )
-    if all("view" in g.meta for g in groups) or (
-        context.policy is not None and all(g.prompt.fields.get(TWIN) for g in groups)
-    ):
+    if all("view" in g.meta for g in groups) or (context.has_model and all(g.prompt.fields.get(TWIN) for g in groups)):
         with meter.of("other view"):
             bench.views = context.views(groups)
         bench.view_label = bench.labels(bench.views, _votes(context, bench.views))
@@ -173,7 +172,7 @@ def make_bench(
 
 
 def _truths(
-    context: Context,
+    context: RunContext,
     groups: Sequence[Group],
     own: list[list[float]] | None,
     budget: float,
@@ -202,7 +201,7 @@ def _half(group: Group, which: int) -> Group:
     return Group(f"{group.key}/half{which}", group.prompt, group.trajectories[which::2])
 
 
-def _votes(context: Context, groups: Sequence[Group]) -> Arrays:
+def _votes(context: RunContext, groups: Sequence[Group]) -> Arrays:
     return [np.array(row, dtype=float) for row in score_groups("vote", context, groups)]
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.rewording import TWIN
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals.rules import repetition_rate
 from selfreward.statistics import within_group_correlation
@@ -34,9 +35,6 @@ Same = Callable[[str, str], float]
 
 
 Values = Sequence[float | None]
-
-
-TWIN = "twin"
 
 
 COMPARED = 16  # training groups whose rewards a probe holds against the other views

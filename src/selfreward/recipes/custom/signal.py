@@ -14,9 +14,8 @@ from typing import ClassVar
 from selfreward.policy.policy import Policy
 from selfreward.recipes.base import Recipe
 from selfreward.recipes.common.translation import FIELDS
+from selfreward.rollouts.rewording import TWIN
 from selfreward.rollouts.run import RunContext
-from selfreward.runtime.seeding import stream_seed
-from selfreward.signals.context import TWIN, Context
 from selfreward.signals.named import parse_signal, score_groups
 from selfreward.signals.registry import signal
 from selfreward.types import Experience, Labels, Prompt
@@ -41,16 +40,7 @@ class NamedSignal(Recipe):
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
-        context = Context(
-            answers=run.answers,
-            well_formed=run.well_formed,
-            templates=run.templates,
-            policy=policy,
-            reference=run.reference,
-            sampling=run.sampling,
-            seed=stream_seed(run.seed, run.step),
-        )
-        for group, values in zip(groups, score_groups(self.signal, context, groups), strict=True):
+        for group, values in zip(groups, score_groups(self.signal, run.scoring(policy), groups), strict=True):
             least = min((v for v in values if v is not None), default=0.0)
             group.reward_with([least if v is None else v for v in values])
             run.count(self.mechanism, len(set(group.rewards)) > 1)

@@ -16,7 +16,8 @@ from selfreward.signals.answer_span import span_confidence
 from selfreward.types import Group, Segment, Trajectory
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.registry import Scores
 
 
 def answer_span(policy: Policy, tokens_T: Tensor, answer: str | None) -> slice | None:
@@ -83,7 +84,7 @@ def _led(
     return [g.trajectories[0].last for g in groups]
 
 
-def answer_gap(context: Context, groups: Sequence[Group], lead_in: str = "") -> Scores:
+def answer_gap(run: RunContext, groups: Sequence[Group], lead_in: str = "") -> Scores:
     """The audit's scorer of :func:`answer_confidences`."""
-    context.stats(groups, ["gap"])
-    return answer_confidences(context.model(), groups, context.answers, lead_in=lead_in)
+    run.stats(groups, ["gap"])
+    return answer_confidences(run.policy, groups, run.answers, lead_in=lead_in)

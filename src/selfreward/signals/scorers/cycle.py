@@ -6,25 +6,26 @@ from collections.abc import Sequence
 
 import torch
 
-from selfreward.signals.context import Context, Scores, UnavailableError
+from selfreward.errors import UnavailableError
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.registry import Scores
 from selfreward.types import Group
 
 
-def cycle(context: Context, groups: Sequence[Group], floor: float = -10.0) -> Scores:
-    policy, back = context.model(), context.template("back")
+def cycle(run: RunContext, groups: Sequence[Group], floor: float = -10.0) -> Scores:
+    policy, back = run.policy, run.template("back")
     tails, heads = [], []
     for group in groups:
         fields = group.prompt.fields
         if "source" not in fields:
             raise UnavailableError("needs a column 'source'")
-        text = context.templates.get("answer", "{answer}").format(answer=fields["source"])
+        text = run.templates.get("answer", "{answer}").format(answer=fields["source"])
         tail = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"])
-        for h in filter(None, context.answers_of(group)):
+        for h in filter(None, run.answers_of(group)):
             heads.append(policy.encode_text(back.format(**fields, hypothesis=h)))
             tails.append(tail)
     sequences = [torch.tensor(h + t) for h, t in zip(heads, tails, strict=True)]
     scored = iter(policy.score(sequences, [len(h) for h in heads], role="back"))
     return [
-        [max(floor, float(next(scored)["logprob"].mean())) if h else floor for h in context.answers_of(g)]
-        for g in groups
+        [max(floor, float(next(scored)["logprob"].mean())) if h else floor for h in run.answers_of(g)] for g in groups
     ]

@@ -14,7 +14,7 @@ from selfreward.types import Group
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
-    from selfreward.signals.context import Context
+    from selfreward.rollouts.run import RunContext
 
 
 def question_free(policy: Policy, text: str = "") -> Tensor:
@@ -64,22 +64,21 @@ def _recorded(logprobs: Tensor | None) -> Tensor:
 # ---- by name, for the audit ----------------------------------------------------------------------
 
 
-def aligned(context: Context, groups: Sequence[Group], variant: Any = "relative", empty: str = "") -> list[list[float]]:
+def aligned(run: RunContext, groups: Sequence[Group], variant: Any = "relative", empty: str = "") -> list[list[float]]:
     """Self-aligned reward of every completion."""
-    policy = context.model()
-    temperature = context.sampling.temperature if context.sampling and context.sampling.temperature > 0 else 1.0
-    context.stats(groups, ["logprob"])
-    alone = mean_logprobs(policy, groups, [question_free(policy, empty)] * len(groups), temperature)
+    policy = run.policy
+    run.stats(groups, ["logprob"])
+    alone = mean_logprobs(policy, groups, [question_free(policy, empty)] * len(groups), run.temperature)
     given = sampled_logprobs(groups)
     return [self_aligned_reward(a, b, variant).tolist() for a, b in zip(given, alone, strict=True)]
 
 
-def brevity(context: Context, groups: Sequence[Group]) -> list[list[float]]:
+def brevity(run: RunContext, groups: Sequence[Group]) -> list[list[float]]:
     """Relative length against the group's mean."""
     return [relative_length_reward([float(len(t.last)) for t in g]).tolist() for g in groups]
 
 
-def efficient(context: Context, groups: Sequence[Group], gamma: float = 0.5) -> list[list[float | None]]:
+def efficient(run: RunContext, groups: Sequence[Group], gamma: float = 0.5) -> list[list[float | None]]:
     """Right, and short beside the group's own right answers; None without a reference."""
     result: list[list[float | None]] = []
     for group in groups:
@@ -87,6 +86,6 @@ def efficient(context: Context, groups: Sequence[Group], gamma: float = 0.5) -> 
         if reference is None:
             result.append([None] * len(group))
             continue
-        correct = [float(context.answers.correct(c, reference)) for c in group.completions]
+        correct = [float(run.answers.correct(c, reference)) for c in group.completions]
         result.append(list(efficiency_reward(correct, [float(len(t.last)) for t in group], gamma).tolist()))
     return result

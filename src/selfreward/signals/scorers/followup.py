@@ -22,7 +22,8 @@ from selfreward.signals.followup_bank import BANK
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.registry import Scores
 
 
 PLAIN_TEMPLATE = "User: {question}\nAssistant: {response}\nUser: "
@@ -130,13 +131,13 @@ def chosen_bank(followups: Mapping[str, Sequence[Sequence[str]]], aspects: str, 
     return [a.swapped() for a in found] if swapped else found
 
 
-def audit(context: Context, groups: Sequence[Group], followups: int = 0, score: str = "likelihood") -> Scores:
-    """FLR of every completion by the context's own model, with the task's bank or the built-in one."""
+def audit(run: RunContext, groups: Sequence[Group], followups: int = 0, score: str = "likelihood") -> Scores:
+    """FLR of every completion by the run's own model, with the task's bank or the built-in one."""
     if score not in ("likelihood", "raw_logit"):
         raise ConfigError(f"score is {score!r}; it must be 'likelihood' or 'raw_logit'.")
-    templates = context.templates
+    templates = run.templates
     scorer = FollowupScorer(
-        context.model(),
+        run.policy,
         chosen_bank(json.loads(templates.get("followups", "{}")), "all", followups, swapped=False),
         templates.get("followup", PLAIN_TEMPLATE),
         score,  # type: ignore[arg-type]

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from selfreward.errors import RecipeError
+from selfreward.errors import RecipeError, UnavailableError
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
+from selfreward.rollouts.run import RunContext
 from selfreward.runtime.endpoint import Endpoint
-from selfreward.signals.context import Context, Scores, UnavailableError
 from selfreward.signals.judge import (
     escape,
     expected_score,
@@ -24,6 +24,7 @@ from selfreward.signals.judge import (
     parse_score,
     wins_matrix,
 )
+from selfreward.signals.registry import Scores
 from selfreward.types import Group, Prompt
 
 DEFAULT_JUDGE = (
@@ -36,46 +37,46 @@ DEFAULT_JUDGE = (
 
 
 def judge_expected(
-    context: Context,
+    run: RunContext,
     groups: Sequence[Group],
     template: str = "judge",
     yes: str = "Yes",
     no: str = "No",
 ) -> Scores:
     """A scale where the task has one, else the probability of yes against no."""
-    if "scores" in context.templates and template == "judge":
-        return _scale(context, groups, "expected")
-    policy = context.model()
-    text = DEFAULT_JUDGE if template == "judge" and "judge" not in context.templates else context.template(template)
-    verdicts = [context.templates.get("yes", yes), context.templates.get("no", no)]
+    if "scores" in run.templates and template == "judge":
+        return _scale(run, groups, "expected")
+    policy = run.policy
+    text = DEFAULT_JUDGE if template == "judge" and "judge" not in run.templates else run.template(template)
+    verdicts = [run.templates.get("yes", yes), run.templates.get("no", no)]
     items = {(g.prompt.question, c): None for g in groups for c in g.completions}
     asked = [{"question": q, "completion": c} for q, c in items]
     chosen = dict(zip(items, policy.ask(text, asked, verdicts).probs[:, 0].tolist(), strict=True))
     return [[chosen[g.prompt.question, c] for c in g.completions] for g in groups]
 
 
-def judge_score(context: Context, groups: Sequence[Group]) -> Scores:
-    return _scale(context, groups, "number")
+def judge_score(run: RunContext, groups: Sequence[Group]) -> Scores:
+    return _scale(run, groups, "number")
 
 
-def judge_pairwise(context: Context, groups: Sequence[Group]) -> Scores:
-    if "judge_pair" not in context.templates:
+def judge_pairwise(run: RunContext, groups: Sequence[Group]) -> Scores:
+    if "judge_pair" not in run.templates:
         raise UnavailableError("the task brings no template 'judge_pair'")
-    return _scale(context, groups, "pairwise")
+    return _scale(run, groups, "pairwise")
 
 
-def _scale(context: Context, groups: Sequence[Group], readout: Any) -> Scores:
+def _scale(run: RunContext, groups: Sequence[Group], readout: Any) -> Scores:
     from selfreward.signals.scorers.judge import PolicyJudge, judge_template
 
-    policy = context.model()
-    if "judge" not in context.templates or "scores" not in context.templates:
+    policy = run.policy
+    if "judge" not in run.templates or "scores" not in run.templates:
         raise UnavailableError("the task brings no judge with a scale (templates 'judge' and 'scores')")
-    found = [context.answers_of(g) for g in groups]
+    found = [run.answers_of(g) for g in groups]
     items = [
         [{**{k: str(v) for k, v in g.prompt.fields.items()}, "hypothesis": h} for h in own if h]
         for g, own in zip(groups, found, strict=True)
     ]
-    judged = PolicyJudge(policy, judge_template(context.templates), readout)(items)
+    judged = PolicyJudge(policy, judge_template(run.templates), readout)(items)
     queues = [iter(row) for row in judged]
     return [[next(q) if h else 0.0 for h in own] for own, q in zip(found, queues, strict=True)]
 

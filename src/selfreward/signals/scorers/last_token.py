@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from selfreward.errors import RecipeError, nearest
-from selfreward.signals.context import Context, Scores, UnavailableError
+from selfreward.errors import RecipeError, UnavailableError, nearest
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.registry import Scores
 from selfreward.types import Group
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def last_token(
-    context: Context,
+    run: RunContext,
     groups: Sequence[Group],
     token: str = "",
     c_ref: float | None = None,
@@ -41,19 +42,18 @@ def last_token(
     from selfreward.signals.last_token import default_beta
     from selfreward.signals.scorers.last_token import last_token_logprobs, measure_c_ref, reserved_token
 
-    policy = context.model()
+    policy = run.policy
     found = reserved_token(policy, token)
-    temperature = context.sampling.temperature if context.sampling and context.sampling.temperature > 0 else 1.0
     if c_ref is None:
-        before = load_policy(reference, device=str(policy.device)) if reference else context.reference
-        if before is None or before is policy:
+        before = load_policy(reference, device=str(policy.device)) if reference else run.reference
+        if before is policy:
             raise UnavailableError(
                 "needs what the token's log-probability was before training: c_ref=NUMBER (laser/c_ref in the run's "
                 "metrics.jsonl), or reference=MODEL to measure it on"
             )
-        c_ref, _ = measure_c_ref(before, groups, found, temperature)
+        c_ref, _ = measure_c_ref(before, groups, found, run.temperature)
     scale = beta or default_beta(c_ref)
-    logprobs = last_token_logprobs(policy, groups, found, temperature)
+    logprobs = last_token_logprobs(policy, groups, found, run.temperature)
     return [[None if v is None else min(1.0, max(0.0, scale * (v - c_ref))) for v in row] for row in logprobs]
 
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,24 +19,11 @@ from selfreward.signals import path_consistency as paths
 from selfreward.types import Group, Trajectory
 
 if TYPE_CHECKING:
-    from selfreward.data.answers import AnswerSpace
     from selfreward.policy.policy import Policy
-    from selfreward.signals.context import Context
+    from selfreward.rollouts.run import RunContext
 
 
 LEAD_IN = "\nThe answer is: {answer}"
-
-
-class Surroundings(Protocol):
-    """What probing must know of the task: a recipe's ``RunContext`` and an audit's ``Context`` both do."""
-
-    @property
-    def answers(self) -> AnswerSpace: ...
-
-    @property
-    def templates(self) -> dict[str, str]: ...
-
-    def classes(self, group: Group) -> list[int | None]: ...
 
 
 @dataclass
@@ -52,7 +39,7 @@ class Path:
 def probe(
     policy: Policy,
     groups: Sequence[Group],
-    task: Surroundings,
+    run: RunContext,
     most_states: int = 15,
     final_state: bool = False,
     permute: Callable[[Group], torch.Generator] | None = None,
@@ -66,14 +53,14 @@ def probe(
     Args:
         permute: exchange the columns of a group's distances at random, as a control.
     """
-    template = task.templates.get("lead_in", LEAD_IN)
+    template = run.templates.get("lead_in", LEAD_IN)
     contexts: list[list[int]] = []
     targets: list[list[list[int]]] = []
     result: list[list[Path | None]] = [[None] * len(g) for g in groups]
     jobs: list[tuple[int, list[int], int, int, list[int], list[int]]] = []
     for g, group in enumerate(groups):
-        classes = task.classes(group)
-        answers = representatives(group, classes, task)
+        classes = run.classes(group)
+        answers = representatives(group, classes, run)
         if len(answers) < 2:
             continue
         asked = [_target(policy, template, a) for a in answers]
@@ -85,7 +72,7 @@ def probe(
             if own is None:
                 continue
             first = group.trajectories[members[0]]
-            cuts = state_cuts(policy, first, task.templates.get("step"), most_states, final_state)
+            cuts = state_cuts(policy, first, run.templates.get("step"), most_states, final_state)
             head = first.tokens[: -len(body)].tolist()
             jobs.append((g, members, own, len(contexts), cuts, [lead for lead, _ in asked]))
             contexts += [[*head, *body[:cut]] for cut in cuts]
@@ -104,11 +91,11 @@ def probe(
     return result
 
 
-def representatives(group: Group, classes: Sequence[int | None], task: Surroundings) -> list[str]:
+def representatives(group: Group, classes: Sequence[int | None], run: RunContext) -> list[str]:
     """The shortest answer text of every class, in the order of the classes (the first among equals)."""
     found: dict[int, str] = {}
     for text, own in zip(group.completions, classes, strict=True):
-        answer = task.answers.extract(text)
+        answer = run.answers.extract(text)
         if own is not None and answer is not None and len(answer) < len(found.get(own, answer + " ")):
             found[own] = answer
     return [found[c] for c in sorted(found)]
@@ -150,22 +137,22 @@ def _target(policy: Policy, template: str, answer: str) -> tuple[int, list[int]]
 # ---- as signals of an audit ------------------------------------------------------------------------
 
 
-def consistency(context: Context, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
+def consistency(run: RunContext, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
     """Con of every response; see :func:`selfreward.signals.path_consistency.consistency`."""
-    return [[f.consistency if f else None for f in own] for own in probe(context.model(), groups, context, **options)]
+    return [[f.consistency if f else None for f in own] for own in probe(run.policy, groups, run, **options)]
 
 
-def steadiness(context: Context, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
+def steadiness(run: RunContext, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
     """-Vol of every response."""
-    return [[-f.volatility if f else None for f in own] for own in probe(context.model(), groups, context, **options)]
+    return [[-f.volatility if f else None for f in own] for own in probe(run.policy, groups, run, **options)]
 
 
-def vector(context: Context, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
+def vector(run: RunContext, groups: Sequence[Group], **options: Any) -> list[list[float | None]]:
     """R_V of every response's answer class."""
     result: list[list[float | None]] = []
-    for group, found in zip(groups, probe(context.model(), groups, context, **options), strict=True):
+    for group, found in zip(groups, probe(run.policy, groups, run, **options), strict=True):
         con, vol = [f.consistency if f else 0.0 for f in found], [f.volatility if f else 0.0 for f in found]
-        classes = context.classes(group)
+        classes = run.classes(group)
         scores = paths.class_scores(classes, con, vol)
         result.append([None if c is None else scores[c] for c in classes])
     return result

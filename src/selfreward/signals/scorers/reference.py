@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from selfreward.errors import UnavailableError
 from selfreward.policy.policy import Policy
 from selfreward.signals.reference import Shape, reasoning_reflection, token_spread, token_weights
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.registry import Scores
 
 
 THINK_END, MASKED = "</think>", "<think>\n(not shown)\n"
@@ -66,17 +68,15 @@ class ReferenceScorer:
         return Reflected(logprob[:-1], logprob[-1], found)
 
 
-def audit(context: Context, groups: Sequence[Group], shape: Shape = "proportional") -> Scores:
-    """R3 of every completion under the context's own model; None for a trace that never ends.
+def audit(run: RunContext, groups: Sequence[Group], shape: Shape = "proportional") -> Scores:
+    """R3 of every completion under the run's own model; None for a trace that never ends.
 
     Raises:
         UnavailableError: where there is no model or a prompt has no reference outcome.
     """
-    from selfreward.signals.context import UnavailableError
-
     if any(not g.prompt.answer for g in groups):
         raise UnavailableError("needs a reference outcome for every prompt")
-    scorer = ReferenceScorer(context.model(), context.templates.get("think-end", THINK_END))
+    scorer = ReferenceScorer(run.policy, run.templates.get("think-end", THINK_END))
     result: Scores = []
     for group in groups:
         parts = [scorer.split(c) for c in group.completions]

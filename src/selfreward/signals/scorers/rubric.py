@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from selfreward.data.answers import strip_thinking
-from selfreward.errors import ConfigError
+from selfreward.errors import ConfigError, UnavailableError
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.runtime.seeding import stream_seed
@@ -22,7 +22,8 @@ from selfreward.signals.rubric import GRADING_TEMPLATE, HOLISTIC_TEMPLATE, parse
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.registry import Scores
 
 
 Item = Mapping[str, str]
@@ -111,19 +112,17 @@ def _score(reply: str, scale: Sequence[str]) -> float | None:
     return None if number is None else number / TOP
 
 
-def audit(context: Context, groups: Sequence[Group], readout: str = "probability") -> Scores:
-    """Rubric scores by the context's own model, for prompts with a field ``rubric``.
+def audit(run: RunContext, groups: Sequence[Group], readout: str = "probability") -> Scores:
+    """Rubric scores by the run's own model, for prompts with a field ``rubric``.
 
     Raises:
         UnavailableError: where there is no model or a prompt has no rubric.
     """
-    from selfreward.signals.context import UnavailableError
-
     if any("rubric" not in g.prompt.fields for g in groups):
         raise UnavailableError("needs prompts with a field 'rubric' (criteria with points)")
     if readout not in ("probability", "sample"):
         raise ConfigError(f"readout is {readout!r}; it must be 'probability' or 'sample'.")
-    grader = RubricGrader(context.model(), context.templates, readout, seed=context.seed)  # type: ignore[arg-type]
+    grader = RubricGrader(run.policy, run.templates, readout, seed=run.seed)  # type: ignore[arg-type]
     rubrics = [rubric_of(g.prompt.fields["rubric"], f"Prompt {g.prompt.id!r}") for g in groups]
     grades = iter(
         grader.met(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from selfreward.signals.context import Context, Scores
+from selfreward.rollouts.run import RunContext
+from selfreward.signals.registry import Scores
 from selfreward.types import Group, Prompt
 
 DEFAULT_REVIEW = (
@@ -15,7 +16,7 @@ DEFAULT_REVIEW = (
 
 
 def step_review(
-    context: Context,
+    run: RunContext,
     groups: Sequence[Group],
     template: str = "review",
     right: str = "OK",
@@ -29,16 +30,16 @@ def step_review(
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.signals.step_review import parse_review
 
-    policy = context.model()
-    own = template == "review" and "review" in context.templates
-    text = context.template(template) if own or template != "review" else DEFAULT_REVIEW
-    marks = (context.templates["right"], context.templates["wrong"]) if own else (right, wrong)
-    steps = int(context.templates["steps"]) if own and "steps" in context.templates else None
-    budget = context.sampling.max_new_tokens if own and context.sampling else max_new_tokens
+    policy = run.policy
+    own = template == "review" and "review" in run.templates
+    text = run.template(template) if own or template != "review" else DEFAULT_REVIEW
+    marks = (run.templates["right"], run.templates["wrong"]) if own else (right, wrong)
+    steps = int(run.templates["steps"]) if own and "steps" in run.templates else None
+    budget = run.sampling.max_new_tokens if own else max_new_tokens
     items = list(dict.fromkeys((g.prompt.question, c) for g in groups for c in g.completions))
     asked = [Prompt(str(i), text=text.format(question=q, completion=c)) for i, (q, c) in enumerate(items)]
     params = SamplingParams(budget, temperature=0.0, stats=())
-    reviews = [g.completions[0] for g in policy.sample(asked, 1, params, role="judge", seed=context.seed)]
+    reviews = [g.completions[0] for g in policy.sample(asked, 1, params, role="judge", seed=run.seed)]
     accepted = {
         item: float(parse_review(review, *marks, steps=steps).accepted)
         for item, review in zip(items, reviews, strict=True)

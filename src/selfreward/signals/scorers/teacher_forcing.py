@@ -9,13 +9,14 @@ from selfreward.signals.teacher_forcing import step_rewards
 from selfreward.types import Group
 
 if TYPE_CHECKING:
-    from selfreward.signals.context import Context, Scores
+    from selfreward.rollouts.run import RunContext
+    from selfreward.signals.registry import Scores
 
 
-def induced_return(context: Context, groups: Sequence[Group], value: str = "max") -> Scores:
+def induced_return(run: RunContext, groups: Sequence[Group], value: str = "max") -> Scores:
     """The audit's scorer: the sum of :func:`step_rewards` of every text that ended, under the model as it is."""
     name = f"value_{value}"
-    stats = context.stats(groups, ["centred_logit", name])
+    stats = run.stats(groups, ["centred_logit", name])
     return [
         [
             float(step_rewards(s["centred_logit"], s[name]).sum()) if t.finished and len(t.last) else None

@@ -4,13 +4,14 @@ import random
 
 import pytest
 
+from selfreward.errors import UnavailableError
 from selfreward.lab.embedded import load_task
 from selfreward.lab.tasks.arithmetic import steps
 from selfreward.lab.tasks.arithmetic.chain import Problem
 from selfreward.lab.tasks.splits import split_of
 from selfreward.policy.loading import load_policy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.signals.context import Context, UnavailableError
+from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import score_groups
 from selfreward.signals.step_review import Review, detection_f1, parse_review
 from selfreward.types import Group, Prompt, Segment, Trajectory
@@ -76,7 +77,7 @@ def test_the_shipped_base_is_mediocre_at_both(policy):
 def test_self_prm_accepts_by_its_own_review(policy):
     task = load_task("steps")
     params = SamplingParams(max_new_tokens=18, stats=())
-    context = Context(task.answers, task.well_formed, dict(task.templates), policy, policy, params)
+    context = RunContext.of(task, policy=policy, sampling=params)
     groups = policy.sample(task.test[:12], 8, params, seed=0)
     scores = score_groups("step_review", context, groups)
     flat = [s for row in scores for s in row]
@@ -90,7 +91,7 @@ def test_last_token_needs_a_reference(policy):
     prompt = Prompt("a", "6*8-5*6+9+5=")
     task = load_task("steps")
     group = Group("a", prompt, [Trajectory(prompt, [Segment("solver", steps_tokens(policy), "w", trainable=True)])])
-    context = Context(task.answers, task.well_formed, {}, policy, policy)
+    context = RunContext.of(task, policy=policy)
     with pytest.raises(UnavailableError, match="reference=MODEL"):
         score_groups("last_token:token=h", context, [group])
     # 1000 nats above c_ref, less a few for log p, times 1e-4.

@@ -77,8 +77,8 @@ def draw(
     from selfreward.lab.embedded import load_task
     from selfreward.policy.loading import load_policy
     from selfreward.policy.sampling.params import SamplingParams
+    from selfreward.rollouts.run import RunContext
     from selfreward.signals.certainty import SEQUENCE_SCORES, needed_statistic
-    from selfreward.signals.context import Context
     from selfreward.signals.named import score_groups
 
     found = load_task(task or model.removeprefix("embedded:"))
@@ -86,7 +86,7 @@ def draw(
     stats = tuple({needed_statistic(s): None for s in signals if s in SEQUENCE_SCORES})
     params = SamplingParams(found.settings["max_new_tokens"], temperature=temperature, stats=stats)
     groups = policy.sample(prompts, n, params, seed=seed)
-    context = Context(found.answers, found.well_formed, dict(found.templates), policy, policy, params, seed)
+    context = RunContext.of(found, policy=policy, sampling=params, seed=seed)
     return Pool(
         classes=[context.classes(g) for g in groups],
         right=[[found.answers.correct(c, str(g.prompt.answer)) for c in g.completions] for g in groups],

@@ -36,7 +36,7 @@ def diagnose(seed: int, folder: Path) -> dict[str, Any]:
     task = chain_paths.load()
     policy = load_policy("embedded:chain-paths", device="cpu")
     params = SamplingParams(max_new_tokens=task.settings["max_new_tokens"], stats=())
-    run = RunContext(1, 1, seed, task.answers, task.well_formed, params, policy, dict(task.templates))
+    run = RunContext.of(task, policy=policy, sampling=params, seed=seed)
     groups = policy.sample(chain_paths.dev(PROMPTS), 16, params, seed=seed)
     rows: list[tuple[bool, bool, float, float, float, float]] = []
     for group, found in zip(groups, probe(policy, groups, run), strict=True):

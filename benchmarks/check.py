@@ -40,7 +40,7 @@ def main() -> None:
     from selfreward.policy.loading import load_policy
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.training.learner import Learner
-    from selfreward.types import Prompt
+    from selfreward.types import Experience, Prompt
 
     rng = random.Random(0)
     prompts = [Prompt(str(i), text=question(rng)[0]) for i in range(a.prompts)]
@@ -55,7 +55,7 @@ def main() -> None:
         rows += [row_of(t, float(x)) for t, x in zip(group, advantages, strict=True)]
 
     learner = Learner(policy, torch.optim.SGD(policy.parameters(), lr=0.0), lambda _: 0.0)
-    metrics = learner.accumulate(rows, [], range(len(rows)), [PolicyGradient(normalise="grpo")])
+    metrics = learner.accumulate(Experience(rows), range(len(rows)), [PolicyGradient(normalise="grpo")])
     mine = {n: p.grad.clone() for n, p in policy.model.named_parameters()}
 
     tokenizer = AutoTokenizer.from_pretrained(a.model, padding_side="left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -112,14 +113,13 @@ def no_choice_of_positions() -> None:
     """Logits and their statistics are computed at every position of a sequence, its prompt too."""
     inner = scoring.forward_tokens
 
-    def everywhere(model, tokens, wanted, **options):
-        place = torch.arange(wanted.shape[1])
-        last = (wanted * place).amax(-1, keepdim=True)
-        out = inner(model, tokens, (place >= 1) & (place <= last), **options)
-        return {k: v * wanted if v.dim() == 2 else v for k, v in out.items()}
+    def everywhere(model, tokens, wanted, *rest, **options):
+        place = torch.arange(wanted.where.shape[1])
+        last = (wanted.where * place).amax(-1, keepdim=True)
+        out = inner(model, tokens, replace(wanted, where=(place >= 1) & (place <= last)), *rest, **options)
+        return {k: v * wanted.where if v.dim() == 2 else v for k, v in out.items()}
 
     swap(scoring, "forward_tokens", everywhere)
-    swap(learning, "forward_tokens", everywhere)
 
 
 def no_chunks() -> None:
@@ -132,7 +132,7 @@ def no_small_batches() -> None:
     large = scoring.MICRO_TOKENS
     inner = scoring.sharing
     swap(learning, "micro_batches", lambda sizes, max_tokens: scoring.micro_batches(sizes, large))
-    swap(learning, "sharing", lambda model, sequences, max_tokens: inner(model, sequences, large))
+    swap(scoring, "sharing", lambda model, sequences, max_tokens: inner(model, sequences, large))
 
 
 INGREDIENTS: dict[str, Callable[[], None]] = {

@@ -80,7 +80,7 @@ def gradient(policy, rows, term, micro=16_384):
     for p in policy.parameters():
         p.grad = None
     learner = Learner(policy, torch.optim.SGD(policy.parameters(), lr=0.0), lambda u: 0.0, micro_tokens=micro)
-    metrics = learner.accumulate(rows, [], range(len(rows)), [term])
+    metrics = learner.accumulate(Experience(rows), range(len(rows)), [term])
     return metrics, torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
 

@@ -10,10 +10,12 @@ import torch
 
 from selfreward.errors import DataError, RecipeError
 from selfreward.policy.architecture import head_of
+from selfreward.policy.batching import micro_batches, right_pad
+from selfreward.policy.protocol import Wanted
 from selfreward.policy.sampling.hf_sampler import HFSampler
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.policy.sampling.torch_sampler import draw, truncate, uniforms
-from selfreward.policy.scoring.forward import forward_tokens, micro_batches, right_pad
+from selfreward.policy.scoring.forward import forward_tokens
 from selfreward.types import Prompt
 from tests.support.models import ARCHITECTURES, make_policy
 
@@ -173,10 +175,7 @@ def test_chunked_logits_have_the_gradients_of_the_whole(kind, monkeypatch):
         out = forward_tokens(
             policy.model,
             tokens,
-            wanted,
-            stats=("entropy",),
-            entropy_with_gradient=True,
-            with_gradient=("self_certainty",),
+            Wanted(wanted, ("entropy", "self_certainty")),
         )
         (out["logprob"].sum() + 0.1 * out["entropy"].sum() + 0.1 * out["self_certainty"].sum()).backward()
         results.append((out["logprob"].detach(), [p.grad.clone() for p in policy.parameters()]))

@@ -29,7 +29,7 @@ def sampled(policy):
 def gradients(policy, experience) -> tuple[float, list[torch.Tensor]]:
     learner = Learner(policy, adamw(policy.parameters(), lr=1e-3), make_schedule("constant", 1e-3, 0, 1))
     learner.optimizer.zero_grad()
-    found = learner.accumulate(experience.rows, [], range(len(experience.rows)), [PolicyGradient()])
+    found = learner.accumulate(experience, range(len(experience.rows)), [PolicyGradient()])
     return found["loss"], [p.grad.float() for p in policy.parameters()]
 
 

@@ -39,7 +39,7 @@ def test_the_ratio_can_be_left_unwatched():
 
 
 def test_bad_updates_are_skipped_up_to_a_number_in_a_row_and_kept_for_a_look(tmp_path):
-    guard = UpdateGuard(tmp_path, most=3, decode=lambda tokens: "-".join(map(str, tokens.tolist())))
+    guard = UpdateGuard(tmp_path, most=3, describe=lambda row: "-".join(map(str, row.tokens.tolist())))
     guard.failed("the loss is nan", 7, rows(), {"loss": NAN})
     guard.failed("the loss is nan", 8, rows(), {})
     guard.passed()

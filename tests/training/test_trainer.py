@@ -227,7 +227,7 @@ def learner(policy, **options) -> Learner:
 def gradients(policy, experience: Experience, objective, anchors=None, **options):
     policy.model.zero_grad()
     machine = learner(policy, **options)
-    metrics = machine.accumulate(experience.rows, experience.pairs, range(len(experience.rows)), objective, anchors)
+    metrics = machine.accumulate(experience, range(len(experience.rows)), objective, anchors)
     return metrics, [None if p.grad is None else p.grad.clone() for p in policy.parameters()]
 
 
@@ -255,7 +255,7 @@ def test_rows_without_advantage_skip_the_forward_and_keep_their_share_of_the_mea
     groups[1].reward_with([1, 1, 1, 1])
     experience = advantage_experience(groups)
     machine = learner(policy)
-    machine.accumulate(experience.rows, [], range(8), [PolicyGradient()])
+    machine.accumulate(experience, range(8), [PolicyGradient()])
     assert machine.trained_tokens == sum(len(r) for r in experience.rows[:4])
     _, skipped = gradients(policy, experience, [PolicyGradient()])
     _, alone = gradients(policy, Experience(experience.rows[:4]), [PolicyGradient()])
@@ -293,7 +293,7 @@ def test_channels_of_a_recipe_reach_its_own_loss():
     rows[0].mask.zero_()  # the position is asked for by the term alone
     rows[0].extra = {"on": torch.zeros(at + 1), "target": torch.zeros(at + 1)}
     rows[0].extra["on"][at], rows[0].extra["target"][at] = 1.0, -1.5
-    metrics = learner(policy).accumulate(rows, [], [0, 1], [Regression()])
+    metrics = learner(policy).accumulate(Experience(rows), [0, 1], [Regression()])
     logp = float(policy.score([rows[0].tokens], [0])[0]["logprob"][at])
     assert metrics["squared_error"] == pytest.approx((logp + 1.5) ** 2, rel=1e-4)
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in policy.parameters())

@@ -51,7 +51,7 @@ class RunProgress:
         console.print(
             f"{trainer.recipe.name} (labels: {trainer.recipe.needs()}) on {trainer.task.name}: "
             f"{len(trainer.task.train)} prompts, {len(trainer.task.test)} held out, "
-            f"{trainer.policy.model.num_parameters():,} parameters, lr {trainer.config.lr:g}"
+            f"{trainer.policy.num_parameters():,} parameters, lr {trainer.config.lr:g}"
         )
         if not console.is_terminal:
             yield

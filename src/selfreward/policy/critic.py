@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from selfreward.losses.value import clipped_value_loss
+from selfreward.policy.batching import micro_batches, right_pad
 from selfreward.policy.scalar_heads import ScalarModel, head_optimizer
-from selfreward.policy.scoring.forward import micro_batches, right_pad
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy

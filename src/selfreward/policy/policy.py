@@ -1,34 +1,32 @@
-"""The policy: a causal language model and its tokenizer, seen as four verbs.
+"""The policy over the tokens of a language model, seen as four verbs.
 
-``sample`` writes completions, ``score`` reads probabilities, ``choose`` answers a closed question, and
-``snapshot`` freezes the weights. Everything speaks in prompts and groups; nobody outside this file
-and its two neighbours (``sampling``, ``scoring``) pads a tensor or moves one to a device.
+``sample`` writes completions, ``score`` reads probabilities, ``choose`` answers a closed question, and ``snapshot``
+freezes the weights. Recipes and signals speak in prompts, groups and token ids of unequal length; batches, padding and
+devices are settled in here and in the files that this one calls. What the training loop asks of it beside the verbs is
+:class:`~selfreward.policy.protocol.TrainablePolicy`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from selfreward.errors import DataError, ModelError, RecipeError
+from selfreward.errors import ModelError, RecipeError
 from selfreward.policy import sharding
 from selfreward.policy.architecture import causal_model
-from selfreward.policy.sampling.default import default_sampler
+from selfreward.policy.batching import MICRO_TOKENS, right_pad
+from selfreward.policy.language_model import LanguageModel
+from selfreward.policy.protocol import Likelihoods, TokenCount, TrainablePolicy, Wanted
 from selfreward.policy.sampling.params import Completion, Sampler, SamplingParams, occurrences
+from selfreward.policy.scoring import forward
 from selfreward.policy.scoring.forward import must_fit, next_token_logprobs, score_tokens
 from selfreward.policy.sharding import spread
-from selfreward.runtime import distributed
-from selfreward.runtime.checkpoint import whole_folder
-from selfreward.runtime.distributed import is_main, size, whole
+from selfreward.runtime.distributed import size
 from selfreward.runtime.seeding import stream_seed
-from selfreward.types import Group, Message, Prompt, Segment, Trajectory
+from selfreward.types import Group, Prompt, Row, Segment, Trajectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -47,20 +45,8 @@ class Choice(NamedTuple):
     mass: Tensor
 
 
-@dataclass
-class TokenCount:
-    """Tokens by kind of work and role, for cost accounting."""
-
-    generated: dict[str, int]
-    scored: dict[str, int]
-
-    def add(self, kind: str, role: str, n: int) -> None:
-        counts = getattr(self, kind)
-        counts[role] = counts.get(role, 0) + n
-
-
-class Policy:
-    """A model that samples, scores and judges.
+class Policy(LanguageModel, TrainablePolicy):
+    """A language model that samples, scores, judges and can be trained.
 
     Args:
         model: any Hugging Face causal LM, or a PEFT model around one.
@@ -78,84 +64,9 @@ class Policy:
         sampler: Sampler | None = None,
         chat: str = "auto",
     ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.chat = chat
-        self.counts = TokenCount({}, {})
-        self._adapter: dict[str, Tensor] | None = None  # a snapshot of a LoRA policy swaps this in
+        super().__init__(model, tokenizer, sampler=sampler, chat=chat)
+        self.counts = TokenCount()
         self._seed, self._calls = 0, 0
-        for module in model.modules():
-            # Dropout would make the scored distribution differ from the sampled one.
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
-        model.eval()
-        self.sampler = sampler or default_sampler(causal_model(model))
-
-    # ---------------------------------------------------------------- facts
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @property
-    def is_lora(self) -> bool:
-        return hasattr(self.model, "peft_config")
-
-    @property
-    def context(self) -> int | None:
-        """Longest sequence that the model accepts, or None where it does not say."""
-        return getattr(causal_model(self.model).config.get_text_config(), "max_position_embeddings", None)
-
-    @property
-    def end_tokens(self) -> list[int]:
-        """Ids that end a completion."""
-        found: list[int] = []
-        generation = getattr(causal_model(self.model), "generation_config", None)
-        for value in (getattr(generation, "eos_token_id", None), self.tokenizer.eos_token_id):
-            if value is not None:
-                found += value if isinstance(value, list) else [value]
-        return list(dict.fromkeys(int(v) for v in found))
-
-    @property
-    def pad_token(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else (self.end_tokens or [0])[0]
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """The trainable parameters, in the model's own order."""
-        return [p for p in self.model.parameters() if p.requires_grad]
-
-    # ---------------------------------------------------------------- text and tokens
-
-    def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt, up to where the completion starts."""
-        if prompt.messages is not None:
-            return self.encode_chat(prompt.messages)
-        assert prompt.text is not None
-        return self.encode_text(prompt.text)
-
-    def encode_text(self, text: str) -> list[int]:
-        """Token ids of a plain text: as a user message where a chat template is in use."""
-        if self.chat == "auto" and self.tokenizer.chat_template:
-            return self.encode_chat([{"role": "user", "content": text}])
-        return list(self.tokenizer(text)["input_ids"])
-
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        if not self.tokenizer.chat_template:
-            raise DataError(
-                "The data holds chat messages but the model's tokenizer has no chat template. "
-                "Use an instruction-tuned model, or give plain prompts in the field 'prompt'."
-            )
-        text = self.tokenizer.apply_chat_template(
-            [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
-        )
-        # The template writes the special tokens itself.
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def decode(self, tokens: Tensor | Sequence[int]) -> str:
-        """Text of completion tokens, without special tokens."""
-        ids = tokens.tolist() if isinstance(tokens, Tensor) else list(tokens)
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     # ---------------------------------------------------------------- verbs
 
@@ -272,16 +183,21 @@ class Policy:
         hidden_at: Sequence[int] | None = None,
         top_k: int = 0,
         candidates: Sequence[Tensor] | None = None,
-        role: str = "solver",
+        role: str | None = "solver",
+        max_tokens: int = MICRO_TOKENS,
     ) -> list[dict[str, Tensor]]:
         """Log-probabilities (and statistics) of given tokens; see
         :func:`selfreward.policy.scoring.forward.score_tokens`.
+
+        Args:
+            role: the account on which the tokens are counted as scored; None counts them nowhere.
 
         Raises:
             DataError: for a sequence without tokens, or a longer one than the model reads.
         """
         must_fit(self.context, [(f"sequence {i}", len(s)) for i, s in enumerate(sequences)])
-        self.counts.add("scored", role, sum(len(s) for s in sequences))
+        if role is not None:
+            self.counts.add("scored", role, sum(len(s) for s in sequences))
 
         def part(mine: list[int]) -> list[dict[str, Tensor]]:
             return score_tokens(
@@ -290,6 +206,7 @@ class Policy:
                 [starts[i] for i in mine],
                 stats=stats,
                 temperature=temperature,
+                max_tokens=max_tokens,
                 hidden_at=None if hidden_at is None else [hidden_at[i] for i in mine],
                 top_k=top_k,
                 candidates=None if candidates is None else [candidates[i] for i in mine],
@@ -353,7 +270,7 @@ class Policy:
         if not contexts:
             return Choice(torch.zeros(0, len(options)), torch.zeros(0))
         heads = [self.encode(c) if isinstance(c, Prompt) else self.encode_text(c) for c in contexts]
-        tails = [list(self.tokenizer(o, add_special_tokens=False)["input_ids"]) for o in options]
+        tails = self.encode_options(options)
         if len({tuple(t) for t in tails}) != len(tails) or not all(tails):
             raise RecipeError(f"The options {list(options)} are not distinct token sequences for this tokenizer.")
         must_fit(self.context, [(f"context {i}", len(h)) for i, h in enumerate(heads)])
@@ -384,89 +301,44 @@ class Policy:
             raise RecipeError(f"The judge template names a field {error} that the item does not have.") from None
         return self.choose(contexts, options, role=role)
 
-    # ---------------------------------------------------------------- frozen copies
+    # ---------------------------------------------------------------- being trained
 
-    def snapshot(self) -> Policy:
-        """A frozen copy of the current weights.
+    def likelihoods(self, rows: Sequence[Row], wanted: Wanted, temperature: float = 1.0) -> Likelihoods:
+        """One forward with gradient over the rows' tokens; see :class:`~selfreward.policy.protocol.TrainablePolicy`."""
+        out = forward.forward_tokens(self.model, right_pad([r.tokens for r in rows]), wanted, temperature)
+        stats = {name: out[name] for name in wanted.with_gradient}
+        return Likelihoods(out["logprob"], stats, out.get("candidates"))
 
-        With LoRA only the adapter is copied; the base weights are shared and the adapter is swapped in
-        for the duration of each call.
-        """
-        if self.is_lora:
-            frozen = copy.copy(self)
-            frozen._adapter = {k: v.detach().clone() for k, v in self.adapter_weights().items()}
-        else:
-            frozen = copy.copy(self)
-            copied = sharding.sharded_copy if sharding.is_sharded(self.model) else copy.deepcopy
-            frozen.model = copied(self.model)
-            frozen.model.requires_grad_(False)
-            # A copied function is the same function: this one would go on using the live model's head.
-            vars(frozen.model).pop("_selfreward_head", None)
-        frozen.sampler = self.sampler.for_copies()
-        return frozen
+    def logprobs(
+        self, rows: Sequence[Row], temperature: float = 1.0, *, role: str | None = None, max_tokens: int | None = None
+    ) -> list[Tensor]:
+        """Float ``[T]`` per row: the log-probability of every token, without gradient."""
+        scored = self.score(
+            [r.tokens for r in rows],
+            [0] * len(rows),
+            temperature=temperature,
+            role=role,
+            max_tokens=max_tokens or MICRO_TOKENS,
+        )
+        return [s["logprob"] for s in scored]
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The trainable weights (shared tensors once), on the CPU."""
-        names = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                names[name] = whole(parameter.detach()).cpu().contiguous()
-        return names
+    def shared_forwards(self, rows: Sequence[Row], max_tokens: int) -> list[tuple[list[int], int]]:
+        """Rows that begin alike: their indices, and the distinct tokens to read."""
+        return forward.sharing(self.model, [r.tokens for r in rows], max_tokens)
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave.
+    def micro_tokens(self) -> int:
+        """By device and width, see :func:`selfreward.policy.scoring.forward.micro_tokens`."""
+        return forward.micro_tokens(self.model)
 
-        Raises:
-            ModelError: if the names or shapes are those of another model.
-        """
-        mine = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        if set(mine) != set(state):
-            odd = sorted(set(mine) ^ set(state))[:3]
-            raise ModelError(f"The saved weights belong to another model: they differ in {odd}.")
-        with torch.no_grad():
-            for name, parameter in mine.items():
-                if parameter.shape != state[name].shape:
-                    raise ModelError(
-                        f"The saved weight {name} has shape {tuple(state[name].shape)}, "
-                        f"the model needs {tuple(parameter.shape)}."
-                    )
-                distributed.fill(parameter, state[name])
+    def finish_backward(self, done: int) -> None:
+        """Empty passes until the other processes, with which sharded layers run, have done theirs."""
+        sharding.fill_backward(self.model, done)
 
-    def save(self, folder: str | Path) -> None:
-        """Write a folder that ``AutoModelForCausalLM`` (or PEFT, for LoRA) loads; it is there whole or not at all.
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """What the sampler has measured of itself."""
+        return self.sampler.numbers
 
-        With sharded weights all processes call this, and the first one writes.
-        """
-        gathered = sharding.whole_state(self.model)
-        if gathered is not None and not is_main():
-            return
-        given: dict[str, Any] = {} if gathered is None else {"state_dict": gathered}
-        with whole_folder(Path(folder)) as partial:
-            self.model.save_pretrained(str(partial), **given)
-            self.tokenizer.save_pretrained(str(partial))
-
-    def adapter_weights(self) -> dict[str, Tensor]:
-        """The LoRA weights in the model by name, as they are now; empty for a policy without an adapter."""
-        return {n: p for n, p in self.model.named_parameters() if "lora_" in n}
-
-    @contextlib.contextmanager
-    def own_weights(self) -> Iterator[None]:
-        """While open, the model computes with this policy's weights.
-
-        They are in it already, but for a snapshot of a LoRA policy, which shares the model with the live policy: its
-        adapter is swapped in for the time. Whoever calls ``model`` without a verb of the policy does so in here.
-        """
-        if self._adapter is None:
-            yield
-            return
-        live = self.adapter_weights()
-        kept = {k: v.detach().clone() for k, v in live.items()}
-        with torch.no_grad():
-            for k, v in live.items():
-                v.copy_(self._adapter[k])
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for k, v in live.items():
-                    v.copy_(kept[k])
+    def describe(self, row: Row) -> str:
+        """The row's text."""
+        return self.decode(row.tokens)

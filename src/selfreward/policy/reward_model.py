@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from selfreward.errors import DataError, ModelError
 from selfreward.losses.reward_model import bradley_terry
+from selfreward.policy.batching import right_pad
 from selfreward.policy.scalar_heads import ScalarModel, head_optimizer
-from selfreward.policy.scoring.forward import right_pad
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from selfreward.errors import ConfigError, ModelError
 from selfreward.policy.architecture import causal_model
+from selfreward.policy.batching import MICRO_TOKENS, micro_batches, right_pad
 from selfreward.policy.precision import MasterAdamW
-from selfreward.policy.scoring.forward import MICRO_TOKENS, micro_batches, right_pad
 from selfreward.policy.sharding import is_sharded
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from selfreward.errors import ConfigError, DataError, ModelError
 from selfreward.policy.architecture import causal_model, decoder_layers, layer_of
-from selfreward.policy.scoring.forward import MICRO_TOKENS, micro_batches, right_pad
+from selfreward.policy.batching import MICRO_TOKENS, micro_batches, right_pad
 from selfreward.types import Group, Trajectory
 
 if TYPE_CHECKING:

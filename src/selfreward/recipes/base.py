@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import torch
 
     from selfreward.data.task import Task
-    from selfreward.policy.policy import Policy
     from selfreward.rollouts.run import RunContext
 
 
@@ -82,8 +81,13 @@ class Recipe:
         """The task as this recipe puts it to the model (its own prompt templates, say); by default as it is."""
         return task
 
-    def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        """Produce, score and credit trajectories for these prompts."""
+    def collect(self, policy: Any, prompts: Sequence[Prompt], run: RunContext) -> Experience:
+        """Produce, score and credit trajectories for these prompts.
+
+        Args:
+            policy: of the kind that the recipe is for; the loop asks no more of it than
+                :class:`~selfreward.policy.protocol.TrainablePolicy`.
+        """
         raise RecipeError(f"Recipe {type(self).__name__} has no method collect(policy, prompts, run).")
 
     def objective(self, run_limit: int) -> list[LossTerm]:

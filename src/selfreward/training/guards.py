@@ -37,14 +37,14 @@ class UpdateGuard:
         most: bad updates in a row after which ``skip`` stops, too.
         max_log_ratio: largest mean of |log policy - log behaviour| over the learned tokens, in nats; 0 switches
             the check off.
-        decode: token ids to text, for the saved batch.
+        describe: a row in words, for the saved batch.
     """
 
     folder: Path | None = None
     action: Literal["skip", "stop"] = "skip"
     most: int = 10
     max_log_ratio: float = 5.0
-    decode: Callable[[Tensor], str] | None = None
+    describe: Callable[[Row], str] | None = None
     row: int = 0
 
     def reason(self, loss: float, grad_norm: float, log_ratio: float) -> str | None:
@@ -94,8 +94,8 @@ class UpdateGuard:
             channels = {name: getattr(row, name) for name in CHANNELS} | row.extra
             tensors |= {f"{i}.{name}": t.detach().cpu().contiguous().clone() for name, t in channels.items()}
         said: dict[str, Any] = {"update": update, "reason": reason, "numbers": {k: str(v) for k, v in numbers.items()}}
-        if self.decode is not None:
-            said["texts"] = [self.decode(row.tokens) for row in rows]
+        if self.describe is not None:
+            said["texts"] = [self.describe(row) for row in rows]
         try:
             target.mkdir(parents=True, exist_ok=True)
             save_file(tensors, str(target / "rows.safetensors"))

@@ -15,6 +15,7 @@ from selfreward.training.config import TrainConfig, make_config, read_config
 if TYPE_CHECKING:
     from selfreward.data.task import Task
     from selfreward.policy.policy import Policy
+    from selfreward.policy.protocol import TrainablePolicy
     from selfreward.training.trainer import Listener, Trainer
 
     Adjust = Callable[[Policy], contextlib.AbstractContextManager[Policy]]
@@ -85,14 +86,12 @@ def task_of(config: TrainConfig) -> Task:
     return Task.of(config.data, answer_space(config.answers), train=train, test=test)
 
 
-def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = None) -> TrainConfig:
+def resolve_defaults(config: TrainConfig, task: Task, policy: TrainablePolicy | None = None) -> TrainConfig:
     """Fill what the user left open: from the task's recommended settings, then general defaults.
 
     Recommended settings of an embedded task apply to its own base only, and to what the recipe reads.
     """
-    from selfreward.policy.scoring.forward import micro_tokens
     from selfreward.recipes.registry import hyperparameters, make_recipe
-    from selfreward.training.learner import default_lr
 
     own_base = embedded_name(config.model) is not None
     chosen = {**FALLBACK, **(task.settings if own_base else {})}
@@ -103,9 +102,9 @@ def resolve_defaults(config: TrainConfig, task: Task, policy: Policy | None = No
     result = dataclasses.replace(config, **new, options=options)
     if policy is not None:
         if result.lr is None:
-            result.lr = default_lr(policy)
+            result.lr = policy.default_lr()
         if result.micro_tokens is None:
-            result.micro_tokens = micro_tokens(policy.model)
+            result.micro_tokens = policy.micro_tokens()
         if config.max_new_tokens is None and policy.context:
             result.max_new_tokens = min(result.max_new_tokens or 1, max(1, policy.context // 2))
     steps = result.steps or 1

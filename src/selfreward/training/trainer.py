@@ -29,10 +29,8 @@ from selfreward.evaluation.held_out import evaluate
 from selfreward.evaluation.sentinel.detector import Alarm
 from selfreward.evaluation.sentinel.monitors import group_statistics
 from selfreward.evaluation.sentinel.watch import Sentinel
-from selfreward.policy import sharding
-from selfreward.policy.policy import Policy
+from selfreward.policy.protocol import TrainablePolicy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.policy.snapshots.frozen import start_of
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime import checkpoint, distributed
@@ -60,7 +58,7 @@ class Trainer:
 
     def __init__(
         self,
-        policy: Policy,
+        policy: TrainablePolicy,
         recipe: Recipe,
         task: Task,
         config: TrainConfig,
@@ -80,7 +78,7 @@ class Trainer:
             top_k=config.top_k,
         )
         self.objective = recipe.objective(config.max_new_tokens)
-        self.reference = start_of(policy)
+        self.reference = policy.snapshot(offload=True)
         self.stream = PromptStream(task.train, config.seed)
         updates = config.epochs * config.minibatches * self.steps
         self.learner = Learner(
@@ -99,7 +97,7 @@ class Trainer:
                 config.bad_update,
                 config.max_bad_updates,
                 config.max_log_ratio,
-                policy.decode,
+                policy.describe,
             ),
         )
         self.log = RunLog(self.out, config.log_groups)
@@ -215,7 +213,7 @@ class Trainer:
             **learned,
             "advantage_norm": float(advantages.norm()),
             "mechanism": touched,
-            **self.policy.sampler.numbers,
+            **self.policy.numbers,
             **{f"tokens/generated/{role}": n for role, n in self.policy.counts.generated.items()},
             **{f"tokens/scored/{role}": n for role, n in self.policy.counts.scored.items()},
             "tokens/generated": sum(self.policy.counts.generated.values()),
@@ -247,7 +245,7 @@ class Trainer:
 
     # ---------------------------------------------------------------- measuring
 
-    def _evaluate(self, policy: Policy) -> dict[str, Any]:
+    def _evaluate(self, policy: TrainablePolicy) -> dict[str, Any]:
         with blaming(f"evaluating after step {self.step}"):
             return held_out(policy, self.task, self.config)
 
@@ -318,8 +316,7 @@ class Trainer:
     def _finish(self, after: dict[str, Any]) -> dict[str, Any]:
         if not after:  # resumed at the very end
             after = self.evaluator(self.policy)
-        if distributed.is_main() or sharding.is_sharded(self.policy.model):
-            self.policy.save(self.out / "model")
+        self.policy.save(self.out / "model")
         summary = {
             "recipe": self.recipe.name,
             "system_id": self.recipe.system_id,
@@ -349,7 +346,7 @@ class Trainer:
         return summary
 
 
-def held_out(policy: Policy, task: Task, config: TrainConfig) -> dict[str, Any]:
+def held_out(policy: Any, task: Task, config: TrainConfig) -> dict[str, Any]:
     """Metrics on the task's test prompts; its cost is not counted as the run's."""
     prompts = task.test[: config.eval_prompts]
     if not prompts:

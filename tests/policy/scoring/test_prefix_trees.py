@@ -15,8 +15,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from selfreward.policy.batching import right_pad
+from selfreward.policy.protocol import Wanted
 from selfreward.policy.scoring import prefix_trees
-from selfreward.policy.scoring.forward import forward_tokens, right_pad, score_tokens, sharing
+from selfreward.policy.scoring.forward import forward_tokens, score_tokens, sharing
 from tests.support.models import odd_model
 
 SMALL = {
@@ -83,7 +85,7 @@ def test_likelihoods_and_gradients_are_those_of_the_plain_forward(kind, monkeypa
 
     def run():
         policy.zero_grad()
-        out = forward_tokens(policy, tokens, wanted, stats=("entropy", "rank"), with_gradient=("self_certainty",))
+        out = forward_tokens(policy, tokens, Wanted(wanted, ("self_certainty",)), stats=("entropy", "rank"))
         ((out["logprob"] + 0.3 * out["self_certainty"]) * weight).sum().backward()
         return out, [p.grad.clone() for p in policy.parameters()]
 

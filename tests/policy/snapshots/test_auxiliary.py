@@ -7,12 +7,12 @@ import torch
 
 from selfreward.errors import ModelError, RecipeError
 from selfreward.policy.critic import Critic
+from selfreward.policy.language_model import Offloaded
 from selfreward.policy.loading import load_policy
-from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.policy.snapshots.frozen import Parked, start_of, weights_of
+from selfreward.policy.snapshots.frozen import weights_of
 from selfreward.types import Prompt
 from tests.support.models import make_policy
 
@@ -59,20 +59,22 @@ def test_another_models_copy_is_refused(policy):
         beside.get("copy", policy.snapshot)
 
 
-def test_a_parked_copy_is_the_start_whenever_it_is_first_used():
+def test_an_offloaded_copy_is_the_start_whenever_it_is_first_used():
     """The same draws and scores as a copy made at once, though nothing is on the device before."""
     policy = make_policy()
     policy.seed(3)
-    at_once, parked = policy.snapshot(), Parked(policy)
+    at_once, waiting = policy.snapshot(), policy.snapshot()
+    waiting._model = Offloaded(policy.model)
     with torch.no_grad():
         for p in policy.parameters():
             p.mul_(1.5)
     policy.seed(4)
-    assert "_model" not in vars(parked)
+    assert isinstance(waiting._model, Offloaded)
     sequence = [torch.tensor(policy.encode_text("1+1=2"))]
-    first, second = (copy.score(sequence, [1])[0]["logprob"] for copy in (at_once, parked))
+    first, second = (copy.score(sequence, [1])[0]["logprob"] for copy in (at_once, waiting))
     assert torch.equal(first, second) and not torch.equal(first, policy.score(sequence, [1])[0]["logprob"])
-    drawn = [copy.sample([Prompt("p", "1+1=")], 4, SamplingParams(6))[0].completions for copy in (at_once, parked)]
-    assert drawn[0] == drawn[1] and parked.counts is policy.counts
-    assert parked.model is parked.model and not any(p.requires_grad for p in parked.model.parameters())
-    assert type(start_of(policy)) is Policy  # in main memory there is nothing to be saved
+    drawn = [copy.sample([Prompt("p", "1+1=")], 4, SamplingParams(6))[0].completions for copy in (at_once, waiting)]
+    assert drawn[0] == drawn[1] and waiting.counts is policy.counts
+    assert waiting.model is waiting.model and not any(p.requires_grad for p in waiting.model.parameters())
+    # In main memory there is nothing to be saved.
+    assert not isinstance(policy.snapshot(offload=True)._model, Offloaded)

@@ -13,8 +13,8 @@ from selfreward.credit.rows import pair_experience
 from selfreward.data.answers import Regex
 from selfreward.errors import ConfigError
 from selfreward.losses import MicroBatch
+from selfreward.policy.batching import right_pad
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.policy.scoring.forward import right_pad
 from selfreward.recipes.registry import load_recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.training.config import make_config

@@ -11,7 +11,6 @@ from selfreward.evaluation.sentinel.probe import Probe
 
 if TYPE_CHECKING:
     from selfreward.data.task import Task
-    from selfreward.policy.policy import Policy
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.types import Group
 
@@ -54,7 +53,7 @@ class Sentinel:
     changes: dict[str, float] = field(default_factory=dict)
 
     @staticmethod
-    def of(config: Watched, task: Task, reference: Policy, sampling: SamplingParams) -> Sentinel:
+    def of(config: Watched, task: Task, reference: Any, sampling: SamplingParams) -> Sentinel:
         """The sentinel that a configuration asks for."""
         every = max(1, (config.steps or 1) // 10) if config.probe_every is None else config.probe_every
         prompts = task.train[: config.probe_prompts]
@@ -63,7 +62,7 @@ class Sentinel:
             probe = Probe(task, prompts, reference, sampling, config.probe_samples, config.seed)
         return Sentinel(config.sentinel, probe, every, Detector(Thresholds()))
 
-    def look(self, policy: Policy, step: int, trained: Sequence[Group] = ()) -> dict[str, float]:
+    def look(self, policy: Any, step: int, trained: Sequence[Group] = ()) -> dict[str, float]:
         """Statistics of a probe, where one is due; ``trained`` are the groups of this step with their rewards.
 
         The first steps are looked at whatever ``every`` says: a bad reward costs most of the truth in few steps.

@@ -8,8 +8,9 @@ memory does not grow with sequences x tokens x vocabulary. What several sequence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +18,9 @@ from torch.utils.checkpoint import checkpoint
 
 from selfreward.errors import DataError
 from selfreward.policy.architecture import causal_model, head_of
+from selfreward.policy.batching import MICRO_TOKENS, micro_batches, right_pad
 from selfreward.policy.precision import recomputing
+from selfreward.policy.protocol import Wanted
 from selfreward.policy.scoring import prefix_trees
 from selfreward.policy.scoring.distribution import token_statistics
 
@@ -29,20 +32,12 @@ if TYPE_CHECKING:
 CHUNK_ELEMENTS = 2**24
 
 
-# Tokens (with padding) in one forward of a GPU; on a CPU, times the model's width. See micro_tokens.
-MICRO_TOKENS = 16_384
-
-
+# Tokens (with padding) in one forward with gradient on a CPU, times the model's width. See micro_tokens.
 CPU_MICRO_NUMBERS = 2**17
 
 
 # Sequences that share nothing are packed into common rows where more than a fifth of a padded batch would be padding.
 DENSE_ENOUGH = 0.8
-
-
-def right_pad(sequences: Sequence[Tensor], value: float = 0) -> Tensor:
-    """``[B, T]`` with ``value`` after each sequence's end."""
-    return torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True, padding_value=value)
 
 
 def must_fit(context: int | None, lengths: Sequence[tuple[str, int]], room: int = 0) -> None:
@@ -72,104 +67,127 @@ def must_fit(context: int | None, lengths: Sequence[tuple[str, int]], room: int 
 def forward_tokens(
     model: PreTrainedModel,
     tokens_B_T: Tensor,
-    wanted_B_T: Tensor,
-    *,
+    wanted: Wanted,
     temperature: float = 1.0,
+    *,
     stats: Sequence[str] = (),
-    entropy_with_gradient: bool = False,
-    with_gradient: Sequence[str] = (),
-    hidden: bool = False,
     top_k: int = 0,
-    candidates: Tensor | None = None,
+    hidden: bool = False,
 ) -> dict[str, Tensor]:
     """Score right-padded sequences at the wanted positions.
 
     Args:
         tokens_B_T: long ``[B, T]``, right-padded (padding is never attended to by what precedes it).
-        wanted_B_T: bool ``[B, T]``; True at ``t`` asks for the prediction *of* token ``t``.
-        stats: statistics beside ``logprob``, taken without gradient.
-        entropy_with_gradient: keep the graph of ``entropy`` (for an entropy bonus).
-        with_gradient: statistics beside these whose graph is kept (for a loss on them).
-        hidden: also return the last hidden state *at* every token, ``[B, T, D]``.
-        top_k: also return the most likely tokens, ``top_tokens`` and ``top_logprobs``, ``[B, T, top_k]``
-            (without gradient).
-        candidates: long ``[B, T, K]``; also return ``candidates``, float ``[B, T, K]``: log-probabilities of these
-            tokens in the place of token ``t`` (with gradient). The vocabulary is reduced chunk by chunk.
+        wanted: where, and what is to be differentiated beside ``logprob``.
+        stats: further statistics, taken without gradient.
+        top_k: also return the most likely tokens (without gradient).
+        hidden: also return the last hidden state *at* every token.
 
     Returns:
-        ``logprob`` and each statistic, float32 ``[B, T]``, zero where not wanted.
+        ``logprob`` and each statistic, float32 ``[B, T]``, zero where not wanted; ``candidates`` ``[B, T, K]`` where
+        some are named (the vocabulary is reduced chunk by chunk); ``top_tokens`` and ``top_logprobs``
+        ``[B, T, top_k]``; ``hidden`` ``[B, T, D]``.
     """
     device = next(model.parameters()).device
-    tokens_B_T, wanted_B_T = tokens_B_T.to(device), wanted_B_T.to(device).clone()
-    wanted_B_T[:, 0] = False
-    targets_N = tokens_B_T[wanted_B_T]
-    project = head_of(model)
+    tokens_B_T, where_B_T = tokens_B_T.to(device), wanted.where.to(device).clone()
+    where_B_T[:, 0] = False
     causal = causal_model(model)
-    states: Tensor | None = None
-    again_N: Tensor | None = None  # where each wanted token's prediction stands among the distinct ones
     with recomputing(causal):
-        if project is not None and not hidden and prefix_trees.takes_trees(causal) and wanted_B_T.any():
-            inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, wanted_B_T, targets_N, candidates is None)
-        elif project is not None:
-            states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
-            inputs_N = states[wanted_B_T.roll(-1, 1)]
-        else:
-            output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
-            inputs_N = output.logits[wanted_B_T.roll(-1, 1)]
-            states = output.hidden_states[-1] if hidden else None
-            project = _identity
-    names = tuple(dict.fromkeys(("logprob", *stats, *with_gradient)))
-    others_N_K = None if candidates is None else candidates.to(device)[wanted_B_T]
-
-    def chunk(inputs: Tensor, targets: Tensor, others: Tensor | None) -> tuple[Tensor, ...]:
-        logits = project(inputs)
-        if not torch.is_grad_enabled():
-            taken = token_statistics(logits, targets, names, temperature=temperature)
-            if not top_k and others is None:
-                return tuple(taken[k] for k in names)
-            all_logprobs = (logits.float() / temperature).log_softmax(-1)
-            best = tuple(all_logprobs.topk(top_k)) if top_k else ()
-            named = () if others is None else (all_logprobs.gather(-1, others),)
-            return (*(taken[k] for k in names), *best, *named)
-        scaled = logits.float() / temperature
-        normaliser = scaled.logsumexp(-1)
-        logprob = scaled.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-        with torch.no_grad():
-            taken = token_statistics(logits.detach(), targets, names, temperature=temperature)
-        if entropy_with_gradient:
-            taken["entropy"] = normaliser - ((scaled - normaliser[:, None]).exp() * scaled).sum(-1)
-        if with_gradient:
-            taken |= token_statistics(logits, targets, with_gradient, temperature=temperature)
-        found = tuple(logprob if k == "logprob" else taken[k] for k in names)
-        return found if others is None else (*found, scaled.gather(-1, others) - normaliser[:, None])
-
-    vocabulary = causal.config.get_text_config().vocab_size
-    rows = max(1, CHUNK_ELEMENTS // vocabulary)
-    several = len(targets_N) > rows
-    pieces = [*targets_N.split(rows)]
-    named = [None] * len(pieces) if others_N_K is None else [*others_N_K.split(rows)]
+        read = _read(model, tokens_B_T, where_B_T, merge=wanted.candidates is None, hidden=hidden)
+    others_N_K = None if wanted.candidates is None else wanted.candidates.to(device)[where_B_T]
+    names = tuple(dict.fromkeys(("logprob", *stats, *wanted.with_gradient)))
+    chunk = _Chunk(read.project, names, wanted.with_gradient, temperature, top_k)
+    rows = max(1, CHUNK_ELEMENTS // causal.config.get_text_config().vocab_size)
+    several = torch.is_grad_enabled() and len(read.targets) > rows
+    pieces = read.targets.split(rows)
+    named = [None] * len(pieces) if others_N_K is None else others_N_K.split(rows)
     parts = [
-        checkpoint(chunk, a, b, c, use_reentrant=False) if several and torch.is_grad_enabled() else chunk(a, b, c)
-        for a, b, c in zip(inputs_N.split(rows), pieces, named, strict=True)
+        checkpoint(chunk, *piece, use_reentrant=False) if several else chunk(*piece)
+        for piece in zip(read.inputs.split(rows), pieces, named, strict=True)
     ]
-    result = {}
-    for i, name in enumerate(names):
-        values = torch.cat([p[i] for p in parts]) if parts else inputs_N.new_zeros(0)
-        values = values if again_N is None else values[again_N]
-        result[name] = torch.zeros(tokens_B_T.shape, device=device).masked_scatter(wanted_B_T, values.float())
-    if top_k and parts and not torch.is_grad_enabled():
-        for i, name in enumerate(("top_logprobs", "top_tokens"), len(names)):
-            found = torch.cat([p[i] for p in parts])
-            found = found if again_N is None else found[again_N]
-            result[name] = found.new_zeros(*tokens_B_T.shape, top_k)
-            result[name][wanted_B_T] = found
-    if others_N_K is not None:
-        values = torch.cat([p[-1] for p in parts]) if parts else inputs_N.new_zeros(others_N_K.shape)
-        blank = torch.zeros(*tokens_B_T.shape, others_N_K.shape[-1], device=device)
-        result["candidates"] = blank.masked_scatter(wanted_B_T[..., None], values.float())
-    if hidden and states is not None:
-        result["hidden"] = states
+    result: dict[str, Tensor] = {}
+    for name in parts[0]:
+        values = torch.cat([p[name] for p in parts])
+        values = values if read.again is None else values[read.again]
+        values = values if name == "top_tokens" else values.float()
+        mask = where_B_T if values.dim() == 1 else where_B_T[..., None]
+        result[name] = values.new_zeros(*where_B_T.shape, *values.shape[1:]).masked_scatter(mask, values)
+    if read.states is not None and hidden:
+        result["hidden"] = read.states
     return result
+
+
+class _Read(NamedTuple):
+    """What a model has read.
+
+    Attributes:
+        inputs: hidden states ``[N, D]`` before the wanted tokens; logits ``[N, V]`` where the model has no plain head.
+        targets: long ``[N]``, the wanted tokens.
+        project: from ``inputs`` to logits.
+        again: where each wanted token stands among the distinct ones; None where all are kept.
+        states: hidden states ``[B, T, D]``, where the sequences were read as they are.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    project: Callable[[Tensor], Tensor]
+    again: Tensor | None = None
+    states: Tensor | None = None
+
+
+def _read(model: PreTrainedModel, tokens_B_T: Tensor, where_B_T: Tensor, *, merge: bool, hidden: bool) -> _Read:
+    causal, project = causal_model(model), head_of(model)
+    targets_N = tokens_B_T[where_B_T]
+    if project is None:
+        output = causal(input_ids=tokens_B_T, use_cache=False, output_hidden_states=hidden)
+        states = output.hidden_states[-1] if hidden else None
+        return _Read(output.logits[where_B_T.roll(-1, 1)], targets_N, _identity, states=states)
+    if not hidden and prefix_trees.takes_trees(causal) and where_B_T.any():
+        inputs_N, targets_N, again_N = _distinct(causal, tokens_B_T, where_B_T, targets_N, merge)
+        return _Read(inputs_N, targets_N, project, again_N)
+    states = causal.base_model(input_ids=tokens_B_T, use_cache=False).last_hidden_state
+    return _Read(states[where_B_T.roll(-1, 1)], targets_N, project, states=states)
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Likelihoods and statistics of some of the wanted tokens, whose logits exist inside this call alone."""
+
+    project: Callable[[Tensor], Tensor]
+    names: tuple[str, ...]
+    with_gradient: tuple[str, ...]
+    temperature: float
+    top_k: int
+
+    def __call__(self, inputs: Tensor, targets: Tensor, others: Tensor | None) -> dict[str, Tensor]:
+        logits = self.project(inputs)
+        if torch.is_grad_enabled():
+            return self._differentiable(logits, targets, others)
+        taken = token_statistics(logits, targets, self.names, temperature=self.temperature)
+        found = {k: taken[k] for k in self.names}
+        if self.top_k or others is not None:
+            logprobs = (logits.float() / self.temperature).log_softmax(-1)
+            if self.top_k:
+                found["top_logprobs"], found["top_tokens"] = logprobs.topk(self.top_k)
+            if others is not None:
+                found["candidates"] = logprobs.gather(-1, others)
+        return found
+
+    def _differentiable(self, logits: Tensor, targets: Tensor, others: Tensor | None) -> dict[str, Tensor]:
+        scaled = logits.float() / self.temperature
+        normaliser = scaled.logsumexp(-1)
+        with torch.no_grad():
+            taken = token_statistics(logits.detach(), targets, self.names, temperature=self.temperature)
+        taken["logprob"] = scaled.gather(-1, targets[:, None]).squeeze(-1) - normaliser
+        if "entropy" in self.with_gradient:
+            taken["entropy"] = normaliser - ((scaled - normaliser[:, None]).exp() * scaled).sum(-1)
+        rest = tuple(name for name in self.with_gradient if name != "entropy")
+        if rest:
+            taken |= token_statistics(logits, targets, rest, temperature=self.temperature)
+        found = {k: taken[k] for k in self.names}
+        if others is not None:
+            found["candidates"] = scaled.gather(-1, others) - normaliser[:, None]
+        return found
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -230,19 +248,6 @@ def micro_tokens(model: PreTrainedModel) -> int:
     return max(512, CPU_MICRO_NUMBERS // int(causal.config.get_text_config().hidden_size))
 
 
-def micro_batches(lengths: Sequence[int], max_tokens: int = MICRO_TOKENS) -> list[list[int]]:
-    """Indices of sequences, longest first, in batches of at most ``max_tokens`` padded tokens."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    for i in order:
-        width = lengths[batches[-1][0]] if batches else 0
-        if batches and width * (len(batches[-1]) + 1) <= max_tokens:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
 @torch.no_grad()
 def score_tokens(
     model: PreTrainedModel,
@@ -264,7 +269,7 @@ def score_tokens(
         stats: see :func:`selfreward.policy.scoring.distribution.token_statistics`.
         hidden_at: position of the hidden state to return per sequence (negative counts from the end).
         top_k: see :func:`forward_tokens`.
-        candidates: per sequence long ``[T_b - start_b, K]``, see :func:`forward_tokens`.
+        candidates: per sequence long ``[T_b - start_b, K]``: also return ``candidates``, their log-probabilities.
 
     Returns:
         Per sequence a dict of CPU tensors ``[T_b - start_b]`` (``logprob`` and each statistic), and
@@ -288,12 +293,11 @@ def score_tokens(
         out = forward_tokens(
             model,
             tokens,
-            wanted,
-            temperature=temperature,
+            Wanted(wanted, candidates=others),
+            temperature,
             stats=stats,
-            hidden=hidden_at is not None,
             top_k=top_k,
-            candidates=others,
+            hidden=hidden_at is not None,
         )
         states = out.pop("hidden", None)
         for row, i in enumerate(batch):

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from selfreward.errors import RecipeError
 from selfreward.policy.architecture import CANNOT, alike, causal_model, full_attention, head_of
+from selfreward.policy.batching import MICRO_TOKENS, micro_batches, right_pad
 from selfreward.policy.scoring.distribution import token_statistics
-from selfreward.policy.scoring.forward import CHUNK_ELEMENTS, MICRO_TOKENS, micro_batches, right_pad, score_tokens
+from selfreward.policy.scoring.forward import CHUNK_ELEMENTS, score_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

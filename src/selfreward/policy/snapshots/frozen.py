@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from selfreward.errors import ModelError
-from selfreward.policy import sharding
 from selfreward.policy.policy import Policy
 from selfreward.policy.precision import HALF
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 def weights_of(frozen: Policy) -> dict[str, Tensor]:
     """All weights of a snapshot (of a LoRA snapshot its adapter) by name, on the CPU, shared ones once."""
-    return {n: w.detach().cpu().clone() for n, w in _tensors(frozen).items()}
+    return {n: w.detach().cpu().clone() for n, w in frozen.copied_weights().items()}
 
 
 def snapshot_with(policy: Policy, weights: Mapping[str, Tensor]) -> Policy:
@@ -39,33 +34,7 @@ def load_weights(frozen: Policy, weights: Mapping[str, Tensor]) -> None:
     Raises:
         ModelError: if they are the weights of another model.
     """
-    _fill(_tensors(frozen), weights)
-
-
-def start_of(policy: Policy) -> Policy:
-    """A frozen copy of the policy as it is now; on an accelerator it takes memory there only once it is used."""
-    costs = policy.device.type != "cpu" and not policy.is_lora and not sharding.is_sharded(policy.model)
-    return Parked(policy) if costs else policy.snapshot()
-
-
-class Parked(Policy):
-    """A frozen copy whose weights wait in main memory until its model is asked for."""
-
-    def __init__(self, policy: Policy) -> None:
-        vars(self).update({name: value for name, value in vars(policy).items() if name != "model"})
-        self.sampler = policy.sampler.for_copies()
-        self._origin, self._waiting = policy, weights_of(policy)
-
-    @property
-    def model(self) -> PreTrainedModel:  # type: ignore[override]
-        if "_model" not in vars(self):
-            self.model = snapshot_with(self._origin, self._waiting).model
-            self._waiting = {}
-        return self._model
-
-    @model.setter
-    def model(self, model: PreTrainedModel) -> None:
-        self._model = model
+    _fill(frozen.copied_weights(), weights)
 
 
 class EMATeacher:
@@ -83,7 +52,7 @@ class EMATeacher:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy.snapshot()
-        self._exact = {n: w.float() if w.dtype in HALF else w for n, w in _tensors(self.policy).items()}
+        self._exact = {n: w.float() if w.dtype in HALF else w for n, w in self.policy.copied_weights().items()}
 
     @torch.no_grad()
     def follow(self, policy: Policy, rate: float) -> None:
@@ -94,7 +63,7 @@ class EMATeacher:
         """
         if not 0 <= rate <= 1:
             raise ModelError(f"The rate of a moving average is {rate}; it must lie in 0 .. 1.")
-        live = policy.adapter_weights() if policy.is_lora else dict(policy.model.named_parameters())
+        live = policy.adapter_weights() if policy.is_lora else policy.copied_weights()
         if set(self._exact) != set(live):
             raise ModelError("The copy belongs to another model; it can follow only the policy that it was made from.")
         for name, exact in self._exact.items():
@@ -115,15 +84,11 @@ class EMATeacher:
         self._round()
 
     def _round(self) -> None:
-        used = _tensors(self.policy)
+        used = self.policy.copied_weights()
         with torch.no_grad():
             for name, exact in self._exact.items():
                 if exact is not used[name]:
                     used[name].copy_(exact)
-
-
-def _tensors(frozen: Policy) -> dict[str, Tensor]:
-    return frozen._adapter if frozen._adapter is not None else dict(frozen.model.named_parameters())
 
 
 def _fill(mine: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

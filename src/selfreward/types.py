@@ -3,7 +3,7 @@
 Dimension letters used in names and docstrings everywhere: ``B`` sequences, ``T`` tokens, ``G``
 trajectories of one group, ``N`` items, ``V`` vocabulary, ``K`` choices or samples.
 Token tensors that flow between blocks are one-dimensional and live on the CPU; padding and devices
-are the business of the policy and the trainer alone.
+are the business of policies and of the learner.
 """
 
 from __future__ import annotations
@@ -197,8 +197,9 @@ class Group:
 class Row:
     """One token sequence as the losses consume it. All tensors are ``[T]`` over the whole sequence.
 
-    Position ``t`` of every weight refers to the prediction *of* token ``t``; position 0 is never
-    predicted and has weight 0.
+    Position ``t`` of every weight refers to the prediction *of* token ``t``. A language model never predicts position
+    0, which has weight 0 then. In rows of another kind of policy a token is a decision: its number in ``tokens`` where
+    there are finitely many, else a vector in ``extra``, where the observations are, too.
 
     Attributes:
         tokens: long, prompt and completion.

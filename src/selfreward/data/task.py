@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from selfreward.data.answers import AnswerSpace
 from selfreward.errors import ConfigError
 from selfreward.types import Prompt
 
-if TYPE_CHECKING:
-    from selfreward.data.answers import AnswerSpace
+
+class NoAnswers(AnswerSpace):
+    """Nothing is an answer: for tasks that are judged by what happens, not by what a text says."""
+
+    def extract(self, text: str) -> str | None:
+        return None
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,8 @@ class Task:
     Attributes:
         train, test: prompts with reference answers; disjoint from each other and from the text that
             the base was pre-trained on.
-        answers: how answers are found and compared.
-        well_formed: whether a completion has the task's format.
+        answers: how answers are found and compared; by default there are none.
+        well_formed: whether a completion has the task's format; by default every one has.
         settings: recommended training settings, by the names of the run configuration.
         templates: prompt templates (judges, verdict words) by name, for ``Policy.ask``.
         metric: the held-out metric that says how good a model is.
@@ -34,8 +39,8 @@ class Task:
     name: str
     train: list[Prompt]
     test: list[Prompt]
-    answers: AnswerSpace
-    well_formed: Callable[[str], bool]
+    answers: AnswerSpace = field(default_factory=NoAnswers)
+    well_formed: Callable[[str], bool] = lambda text: True
     settings: dict[str, Any] = field(default_factory=dict)
     templates: dict[str, str] = field(default_factory=dict)
     metric: str = "pass@1"

@@ -79,7 +79,11 @@ class TrainablePolicy(Protocol):
     # ---------------------------------------------------------------- likelihoods
 
     def likelihoods(self, rows: Sequence[Row], wanted: Wanted, temperature: float = 1.0) -> Likelihoods:
-        """One forward with gradient. ``B`` are the rows in order, ``T`` is the longest of them; others are padded."""
+        """One forward with gradient. ``B`` are the rows in order, ``T`` is the longest of them; others are padded.
+
+        Raises:
+            RecipeError: for a statistic, or candidates, that this kind of policy does not have.
+        """
         ...
 
     def logprobs(

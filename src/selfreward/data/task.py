@@ -19,6 +19,11 @@ class NoAnswers(AnswerSpace):
         return None
 
 
+def any_form(text: str) -> bool:
+    """Every text has the form that is asked for."""
+    return True
+
+
 @dataclass(frozen=True)
 class Task:
     """What a training run needs to know of a task.
@@ -40,7 +45,7 @@ class Task:
     train: list[Prompt]
     test: list[Prompt]
     answers: AnswerSpace = field(default_factory=NoAnswers)
-    well_formed: Callable[[str], bool] = lambda text: True
+    well_formed: Callable[[str], bool] = any_form
     settings: dict[str, Any] = field(default_factory=dict)
     templates: dict[str, str] = field(default_factory=dict)
     metric: str = "pass@1"

@@ -68,12 +68,10 @@ def gap(policy: Any) -> dict[str, float]:
     """Mean and largest difference of log-probabilities over the probe, in nats."""
     import torch
 
-    from selfreward.policy.engine.sampler import prompt_logprobs
     from selfreward.policy.scoring.forward import score_tokens
 
-    sampler = policy.sampler
-    own = score_tokens(policy.model, sampler._probe, [1] * len(sampler._probe))
-    theirs = sampler._ask_all([sampler._probe_body(p) for p in sampler._probe], prompt_logprobs)
+    weights = policy.sampler.weights
+    own, theirs = score_tokens(policy.model, weights.probe, [1] * len(weights.probe)), weights.theirs()
     gaps = torch.cat([(a["logprob"] - torch.tensor(b)).abs() for a, b in zip(own, theirs, strict=True)])
     return {"mean": float(gaps.mean()), "largest": float(gaps.max()), "tokens": len(gaps)}
 
@@ -94,7 +92,8 @@ def main() -> None:
 
     from selfreward.errors import TrainingError
     from selfreward.policy.engine.export import export, server_command
-    from selfreward.policy.engine.sampler import make_engine, probe_of
+    from selfreward.policy.engine.sampler import make_engine
+    from selfreward.policy.engine.weights import probe_of
     from selfreward.policy.loading import load_policy
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.training.config import make_config
@@ -127,13 +126,13 @@ def main() -> None:
         with running(command, environment, a.port, a.work / f"server {case}.log") as startup:
             record: dict[str, Any] = {"startup_s": round(startup, 1)}
             policy.sampler = make_engine(url, policy, a.work / "engine")
-            policy.sampler._probe = probe_of([policy.encode(p) for p in prompts])
+            policy.sampler.weights.probe = probe_of([policy.encode(p) for p in prompts])
             record["equal weights"] = gap(policy)
             record["updates"] = []
             for k in range(3):
                 updated(policy, k)
                 untold = gap(policy)
-                policy.sampler._send(policy.model)
+                policy.sampler.weights.send(policy.model)
                 sent = policy.sampler.numbers["engine/send_s"]
                 record["updates"].append({"not sent": untold, "sent": gap(policy), "send_s": round(sent, 3)})
             try:

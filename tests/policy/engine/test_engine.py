@@ -10,7 +10,8 @@ import torch
 
 from selfreward.errors import ConfigError, TrainingError, UserError
 from selfreward.policy.engine.export import export, server_command, server_state
-from selfreward.policy.engine.sampler import EngineSampler, fingerprint, make_engine, probe_of
+from selfreward.policy.engine.sampler import EngineSampler, make_engine
+from selfreward.policy.engine.weights import fingerprint, probe_of
 from selfreward.policy.loading import load_policy
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.policy.sampling.torch_sampler import TorchSampler
@@ -160,8 +161,10 @@ def test_a_process_that_alone_sampled_from_a_stale_server_says_so(start, capsys,
     policy = start(FakeEngine(forgets="lm_head"), on_stale="warn")
     policy.sample(PROMPTS[:1], 1, PARAMS, seed=0)
     sampler = policy.sampler
-    assert capsys.readouterr().err == "" and sampler._stale  # what every process compared, the first one tells of
-    sampler._stale = False
+    assert (
+        capsys.readouterr().err == "" and sampler.agreement.stale
+    )  # what every process compared, the first one tells of
+    sampler.agreement.stale = False
     rows = [([5, 6], [7, 8], [-0.1, -0.1])]
     sampler._completions(make_policy().model, rows, PARAMS, end_tokens=[1])
     assert capsys.readouterr().err.count("warning: The server") == 1

@@ -14,26 +14,22 @@ writes is foreign text to the trainer, which scores it itself.
 
 from __future__ import annotations
 
-import math
-import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from selfreward.errors import ConfigError, TrainingError, UserError
-from selfreward.policy.architecture import causal_model
-from selfreward.policy.engine.export import server_state, write_model
+from selfreward.errors import ConfigError, UserError
+from selfreward.policy.engine.agreement import TOLERANCE, TOLERANCE_HALF, Agreement, OnStale
+from selfreward.policy.engine.completions import Answers, drawn_group, written_group
+from selfreward.policy.engine.weights import SentWeights
 from selfreward.policy.precision import HALF
 from selfreward.policy.sampling.params import Completion, Sampler, SamplingParams
 from selfreward.policy.scoring.forward import score_tokens
-from selfreward.runtime import distributed
-from selfreward.runtime.checkpoint import whole_folder
 from selfreward.runtime.endpoint import Endpoint
 from selfreward.runtime.seeding import stream_seed
 
@@ -43,20 +39,10 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 
-OnStale = Literal["stop", "warn"]
-
-
 KINDS = ("vllm", "fixed")
 
 
 WRITTEN = {"config.json", "generation_config.json", "model.safetensors"}
-
-
-PROBES, PROBE_TOKENS = 4, 64
-
-
-# Mean |difference| of log-probabilities per token (nats) that two programs with the same weights may have.
-TOLERANCE, TOLERANCE_HALF = 0.002, 0.05
 
 
 def make_engine(
@@ -121,18 +107,15 @@ class EngineSampler(Sampler):
     folder: Path = Path("engine")
     tolerance: float = TOLERANCE
     on_stale: OnStale = "stop"
-    numbers: dict[str, float] = field(default_factory=dict)
-    _sent: tuple[int, ...] = ()
-    _tried: bool = False
-    _tied: bool = False
-    _stale: bool = False
-    _probe: list[Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.agreement = Agreement(self.server.url, self.tolerance, self.on_stale)
+        self.weights = SentWeights(self.server, self.folder, self.agreement)
+        self.numbers = self.agreement.numbers
 
     def for_copies(self) -> Sampler:
         """A server has the live weights only: copies are sampled here."""
         return self.local
-
-    # ---------------------------------------------------------------- weights
 
     def prepare(self, model: torch.nn.Module, prompts: Sequence[Sequence[int]]) -> None:
         """Send the weights if they have changed, and compare. All processes come here together.
@@ -141,106 +124,8 @@ class EngineSampler(Sampler):
             TrainingError: the server keeps old weights (with ``on_stale="stop"``).
             UserError: it does not answer, or takes no weights.
         """
-        if not self.follows:
-            return
-        if not self._probe:
-            self._probe = probe_of(prompts)
-        if not self._tried:
-            self._tried = True
-            self._trial(model)
-        if distributed.any_of(fingerprint(model) != self._sent):
-            self._send(model)
-            self._compare(model, "after the weights were sent")
-            self._sent = fingerprint(model)
-
-    def _trial(self, model: torch.nn.Module) -> None:
-        """Send weights that differ visibly everywhere: small updates could hide a part that is never replaced."""
-        kept = [distributed.local(p).detach().cpu().clone() for p in model.parameters()]
-        try:
-            with torch.no_grad():
-                for i, parameter in enumerate(model.parameters()):
-                    mine = distributed.local(parameter)
-                    noise = torch.Generator().manual_seed(i)  # alike in every process that has the weight whole
-                    drawn = torch.randn(mine.shape, generator=noise).to(mine)
-                    scale = 0.5 * mine.float().std().to(mine) if mine.ndim > 1 and mine.numel() > 1 else 0.2 * mine
-                    mine.add_(drawn * scale)
-            self._send(model)
-            self._compare(model, "after weights that were changed on purpose were sent, as a trial")
-        finally:
-            with torch.no_grad():
-                for parameter, before in zip(model.parameters(), kept, strict=True):
-                    distributed.local(parameter).copy_(before)
-
-    def _send(self, model: torch.nn.Module) -> None:
-        state, self._tied = server_state(model)
-
-        def write_and_load() -> float:
-            begun = time.monotonic()
-            with whole_folder(self.folder, durable=False) as partial:
-                write_model(causal_model(model), state, partial)  # type: ignore[arg-type]
-            body = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
-            self._must("../collective_rpc", body)
-            self._must("../reset_prefix_cache", {})
-            return time.monotonic() - begun
-
-        self.numbers["engine/send_s"] = distributed.once(write_and_load)
-
-    def _must(self, path: str, body: dict[str, Any]) -> None:
-        what = f"The server at {self.server.url} did not take the weights in {self.folder}"
-        try:
-            done = self.server.post(path, body, lambda answer: True)
-        except UserError as error:
-            raise UserError(
-                f"{what}: {error} A vLLM server takes weights when it was started with VLLM_SERVER_DEV_MODE=1; "
-                "`selfreward serve` does that."
-            ) from None
-        if not done:
-            raise UserError(f"{what}: {self.server.reason}. It must run, and see the same files.")
-
-    def _compare(self, model: torch.nn.Module, when: str) -> None:
-        own = score_tokens(causal_model(model), self._probe, [1] * len(self._probe))  # type: ignore[arg-type]
-        theirs = distributed.once(lambda: self._ask_all([self._probe_body(p) for p in self._probe], prompt_logprobs))
-        gaps = torch.cat([(a["logprob"] - torch.tensor(b)).abs() for a, b in zip(own, theirs, strict=True)])
-        self.numbers["engine/probe_gap"] = float(gaps.mean())
-        self._judge(gaps, f"{len(gaps)} probe tokens", when, speaks=distributed.is_main())
-
-    def _probe_body(self, tokens: Tensor) -> dict[str, Any]:
-        return {"prompt": tokens.tolist(), "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-
-    def _judge(self, gaps: Tensor, of: str, when: str, speaks: bool) -> None:
-        """Say that the server is stale, or that it no longer is.
-
-        Args:
-            speaks: whether a warning is this process's to give: each alone has seen what it sampled.
-        """
-        mean = float(gaps.mean())
-        stale = not mean <= self.tolerance  # NaN is stale, too
-        self.numbers["engine/stale"] = float(stale)
-        if not stale:
-            self._stale = False
-            return
-        said = (
-            f"The server at {self.server.url} does not compute what the trainer computes: {when}, the "
-            f"log-probabilities of {of} are {mean:.3f} nats apart on average (largest {float(gaps.max()):.3f}; "
-            f"engine_tolerance is {self.tolerance:g}). {self._cause()}"
-        )
-        if self.on_stale == "stop":
-            raise TrainingError(said)
-        if not self._stale and speaks:
-            print(f"warning: {said} Going on, because engine_stale=warn.", file=sys.stderr)
-        self._stale = True
-
-    def _cause(self) -> str:
-        cure = "Start the server with `selfreward serve MODEL`, or train with --engine local."
-        if self._tied:
-            return (
-                "The model's word embeddings are tied, which is a known cause: vLLM on CPUs keeps a copy of the output "
-                "head from its start and a reload does not replace it. `selfreward serve MODEL` writes the model with "
-                "a head of its own, which does not have this fault; start the server so, or train with --engine local."
-            )
-        return f"It holds other weights or another number format. {cure}"
-
-    # ---------------------------------------------------------------- completions
+        if self.follows:
+            self.weights.follow(model, prompts)
 
     def __call__(
         self,
@@ -255,11 +140,13 @@ class EngineSampler(Sampler):
         pad_token: int,
     ) -> list[list[Completion]]:
         asked = [i for i in range(len(prompts)) if n[i]]
-        ask = self._drawn if self.follows else self._written
         self.server.model = self.server.model or self.server.first_model()
 
-        def group(i: int) -> list[tuple[list[int], list[float] | None]] | None:
-            return ask(prompts[i], n[i], params, stream_seed(seed, keys[i]), end_tokens)
+        def group(i: int) -> Answers | None:
+            own = prompts[i], n[i], params, stream_seed(seed, keys[i]), end_tokens
+            if self.follows:
+                return drawn_group(self.server, *own)
+            return written_group(self.server, self.tokenizer, *own)
 
         with ThreadPoolExecutor(self.server.at_once) as pool:
             groups = list(pool.map(group, asked))
@@ -297,14 +184,14 @@ class EngineSampler(Sampler):
         theirs = [torch.tensor(logprobs or [], dtype=torch.float32) for _, _, logprobs in rows]
         if given and own:
             gaps = torch.cat([(a["logprob"] - theirs[i]).abs() for i, a in zip(scored, own, strict=True)])
-            self.numbers["engine/gap"] = float(gaps.mean())
+            self.agreement.numbers["engine/gap"] = float(gaps.mean())
             if float(gaps.mean()) > self.tolerance and temperature != 1:
                 self._blame_mode(model, sequences, starts, theirs)
-            self._judge(gaps, f"{len(gaps)} sampled tokens", "while sampling", speaks=True)
+            self.agreement.judge(gaps, f"{len(gaps)} sampled tokens", "while sampling", speaks=True)
         result = []
         for i, (_, tokens, _) in enumerate(rows):
             mine = own[i] if i < len(own) else {}
-            logprobs = theirs[i] if given and not self._stale else mine["logprob"]
+            logprobs = theirs[i] if given and not self.agreement.stale else mine["logprob"]
             stats = {k: mine[k] for k in params.stats}
             result.append(Completion(torch.tensor(tokens, dtype=torch.long), logprobs, tokens[-1] in end_tokens, stats))
         return result
@@ -321,124 +208,3 @@ class EngineSampler(Sampler):
                 f"The server at {self.server.url} reports log-probabilities before the temperature is applied. Start "
                 "it with --logprobs-mode processed_logprobs, as `selfreward serve` does, or train at temperature=1."
             )
-
-    def _drawn(
-        self, prompt: Sequence[int], n: int, params: SamplingParams, seed: int, end_tokens: Sequence[int]
-    ) -> list[tuple[list[int], list[float] | None]] | None:
-        """A group by token ids, with the server's log-probabilities."""
-        copies = n if params.temperature == 0 else 1
-        body = {
-            "prompt": list(prompt),
-            "n": n // copies,
-            "max_tokens": params.max_new_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-            "top_k": params.top_k,
-            "seed": seed,
-            "logprobs": 0,
-            "return_token_ids": True,
-            "stop_token_ids": list(end_tokens),
-        }
-
-        def read(answer: Any) -> list[tuple[list[int], list[float] | None]]:
-            choices = sorted(answer["choices"], key=lambda c: int(c["index"]))
-            if len(choices) != n // copies:
-                raise ValueError(f"{len(choices)} completions, {n // copies} were asked for")
-            found: list[tuple[list[int], list[float] | None]] = []
-            for choice in choices:
-                tokens = [int(t) for t in choice["token_ids"]]
-                logprobs = [float(v) for v in choice["logprobs"]["token_logprobs"]]
-                if not 0 < len(tokens) == len(logprobs) <= params.max_new_tokens:
-                    raise ValueError(f"{len(tokens)} tokens with {len(logprobs)} log-probabilities")
-                if not all(map(math.isfinite, logprobs)):
-                    raise ValueError("log-probabilities that are not finite")
-                found.append((tokens, logprobs))
-            return found * copies
-
-        return self.server.post("/completions", {"model": self.server.model, **body}, read)
-
-    def _written(
-        self, prompt: Sequence[int], n: int, params: SamplingParams, seed: int, end_tokens: Sequence[int]
-    ) -> list[tuple[list[int], list[float] | None]] | None:
-        """A group by text. Servers that ignore ``n`` are asked again until the group is whole."""
-        bos = self.tokenizer.bos_token_id
-        ids = list(prompt[1:]) if bos is not None and len(prompt) > 1 and prompt[0] == bos else list(prompt)
-        text = str(self.tokenizer.decode(ids, skip_special_tokens=False))
-        body = {
-            "model": self.server.model,
-            "prompt": text,
-            "max_tokens": params.max_new_tokens,
-            "temperature": params.temperature,
-            "top_p": params.top_p,
-        }
-        if params.top_k:  # not every server knows it; one that does not says so
-            body["top_k"] = params.top_k
-
-        def read(answer: Any) -> list[tuple[list[int], list[float] | None]]:
-            found: list[tuple[list[int], list[float] | None]] = []
-            for choice in answer["choices"]:
-                tokens = list(self.tokenizer(str(choice["text"]), add_special_tokens=False)["input_ids"])
-                if choice.get("finish_reason") == "stop" and end_tokens:
-                    tokens = [*tokens[: params.max_new_tokens - 1], int(end_tokens[0])]
-                if tokens:
-                    found.append((tokens[: params.max_new_tokens], None))
-            if not found:
-                raise ValueError("no completion with a text")
-            return found
-
-        group: list[tuple[list[int], list[float] | None]] = []
-        while len(group) < n:
-            more = self.server.post("/completions", {**body, "n": n - len(group), "seed": seed + len(group)}, read)
-            if more is None:
-                return None
-            group += more
-        return group[:n]
-
-    def _ask_all(self, bodies: Sequence[dict[str, Any]], read: Any) -> list[Any]:
-        self.server.model = self.server.model or self.server.first_model()
-        with ThreadPoolExecutor(self.server.at_once) as pool:
-            found = list(
-                pool.map(lambda b: self.server.post("/completions", {"model": self.server.model, **b}, read), bodies)
-            )
-        if any(f is None for f in found):
-            raise UserError(
-                f"The server at {self.server.url} did not score the probe: {self.server.reason}. "
-                "The engine must be a vLLM server that answers prompt_logprobs."
-            )
-        return found
-
-
-def prompt_logprobs(answer: Any) -> list[float]:
-    """Float ``[T - 1]``: log-probabilities of a prompt's own tokens, from the second on, in vLLM's answer."""
-    choice = answer["choices"][0]
-    found = []
-    for ranks in choice["prompt_logprobs"][1:]:
-        # One entry per asked-for token; the prompt's own comes first.
-        value = float(next(iter(ranks.values()))["logprob"])
-        found.append(value)
-    return found
-
-
-def probe_of(prompts: Sequence[Sequence[int]]) -> list[Tensor]:
-    """A few long prompts, cut to a length at which scoring them costs nothing."""
-    distinct = sorted({tuple(p[:PROBE_TOKENS]) for p in prompts}, key=lambda p: (-len(p), p))
-    chosen = [torch.tensor(p, dtype=torch.long) for p in distinct[:PROBES] if len(p) > 1]
-    return chosen or [torch.tensor([*distinct[0], *distinct[0]], dtype=torch.long)]
-
-
-def fingerprint(model: torch.nn.Module) -> tuple[int, ...]:
-    """Tells weights apart: the bits of every weight as integers, their sums over rows and over columns by position.
-
-    Beside a changed weight it sees exchanged rows and columns; what it cannot see is a change that leaves every one of
-    these sums as it was. Versions of tensors do not serve: fused optimisers change weights without counting them up.
-    """
-    integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    sums = []
-    with torch.no_grad():
-        for weight in map(distributed.local, model.parameters()):
-            bits = weight.view(integers[weight.element_size()])
-            table = bits.flatten(0, -2) if bits.ndim > 1 else bits.reshape(1, -1)
-            for axis in (0, 1):
-                line = table.sum(axis, dtype=torch.int64)
-                sums.append((line * torch.arange(1, len(line) + 1, device=line.device)).sum())
-    return tuple(torch.stack(sums).tolist())

@@ -4,7 +4,7 @@
    unreduced tensors out. They serve any training loop.
 2. :func:`token_weights`: a normalisation is a weight per token, so that a plain sum over any split
    into micro-batches is the same loss.
-3. Terms (:mod:`.terms`, :mod:`.pairwise`): what a recipe lists as its objective and the trainer evaluates.
+3. Terms (:mod:`.terms`, :mod:`.preference_term`): what a recipe lists as its objective and the trainer evaluates.
 """
 
 from selfreward.losses.distillation import Distillation, divergence, interpolated, with_tail

@@ -1,1 +1,1 @@
-"""The model as four verbs: sample, score, choose, snapshot. Nobody else pads a tensor or moves one to a device."""
+"""The model as four verbs (sample, score, choose, snapshot), and what the training loop asks of any policy."""

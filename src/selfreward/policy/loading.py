@@ -60,20 +60,22 @@ def load_policy(
     if lora_rank < 0:
         raise ConfigError(f"lora_rank is {lora_rank}; it must be 0 (train all weights) or more.")
     if lora_rank:
-        peft = _peft()
-        targets = lora_targets if lora_targets == "all-linear" else [t.strip() for t in lora_targets.split(",")]
-        config = peft.LoraConfig(
-            r=lora_rank, lora_alpha=lora_alpha or 2 * lora_rank, target_modules=targets, task_type="CAUSAL_LM"
-        )
         if gradient_checkpointing:
             model.enable_input_require_grads()
-        try:
-            model = peft.get_peft_model(model, config)
-        except ValueError as error:
-            raise ConfigError(f"lora_targets is {lora_targets!r}: {error}") from None
+        model = _with_lora(model, lora_rank, lora_alpha or 2 * lora_rank, lora_targets)
     policy = Policy(model, tokenizer, chat=chat)
     _try(policy, spec)
     return policy
+
+
+def _with_lora(model: Any, rank: int, alpha: float, targets: str) -> Any:
+    peft = _peft()
+    modules = targets if targets == "all-linear" else [t.strip() for t in targets.split(",")]
+    config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=modules, task_type="CAUSAL_LM")
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise ConfigError(f"lora_targets is {targets!r}: {error}") from None
 
 
 def _try(policy: Policy, spec: str) -> None:

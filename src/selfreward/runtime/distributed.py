@@ -116,7 +116,7 @@ def barrier() -> None:
 
 
 def shares(sizes: Sequence[float]) -> list[list[int]]:
-    """Which items each process takes: the largest first, each to whoever has least so far; equal ones take turns."""
+    """Items of each process: largest first, each to the least loaded process; ties go to the lowest rank."""
     loads = [0.0] * size()
     taken: list[list[int]] = [[] for _ in loads]
     for i in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):

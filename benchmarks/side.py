@@ -97,7 +97,7 @@ def ours(a: argparse.Namespace, record: Record) -> None:
     from selfreward.data.answers import Regex
     from selfreward.data.task import Task
     from selfreward.policy.loading import load_policy
-    from selfreward.recipes.base import Recipe
+    from selfreward.recipes.grpo import GRPO
     from selfreward.runtime import distributed
     from selfreward.training.config import TrainConfig
     from selfreward.training.trainer import Trainer
@@ -106,7 +106,7 @@ def ours(a: argparse.Namespace, record: Record) -> None:
     distributed.start()  # joins the others under torchrun
     reward = REWARDS[a.reward]
 
-    class Benchmark(Recipe):
+    class Benchmark(GRPO):
         name, mechanism = "benchmark", "groups"
 
         def collect(self, policy, prompts, run):

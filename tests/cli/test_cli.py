@@ -132,9 +132,9 @@ def test_a_users_own_recipe(monkeypatch, capsys, model, data, tmp_path):
     recipe.write_text(
         "from dataclasses import dataclass\n"
         "from typing import ClassVar\n"
-        "from selfreward.recipes.base import Recipe\n"
+        "from selfreward.recipes.grpo import GRPO\n"
         "@dataclass\n"
-        "class Short(Recipe):\n"
+        "class Short(GRPO):\n"
         "    name: ClassVar[str] = 'short'\n"
         "    mechanism: ClassVar[str] = 'completions'\n"
         "    scale: float = 1.0\n"

@@ -22,6 +22,7 @@ from selfreward.errors import CheckpointError, LabelAccessError, RecipeError
 from selfreward.losses import KL, NLL, LossTerm, PolicyGradient, Preference
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.recipes.registry import load_recipe
 from selfreward.training.config import TrainConfig
 from selfreward.training.learner import Learner, fill_behaviour, make_optimizer, make_schedule, split, units
@@ -175,7 +176,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path,
 
 
 @dataclass
-class Peeking(Recipe):
+class Peeking(GRPO):
     name: ClassVar[str] = "peeking"
 
     def collect(self, policy, prompts, run):
@@ -191,7 +192,7 @@ def test_a_label_free_recipe_that_reads_an_answer_is_stopped(tmp_path):
 
 def test_a_recipe_without_collect_is_named(tmp_path):
     @dataclass
-    class Empty(Recipe):
+    class Empty(GRPO):
         name: ClassVar[str] = "empty"
 
     with pytest.raises(RecipeError, match="Empty has no method collect"):
@@ -208,7 +209,7 @@ def test_a_recipe_without_collect_is_named(tmp_path):
 )
 def test_a_wrong_reward_is_named(tmp_path, reward, message):
     @dataclass
-    class Broken(Recipe):
+    class Broken(GRPO):
         name: ClassVar[str] = "broken"
 
         def collect(self, policy, prompts, run):

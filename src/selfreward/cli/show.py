@@ -157,15 +157,16 @@ def print_evidence(evidence: Evidence, path: Path) -> None:
 
 
 def recipes_table() -> Table:
-    from selfreward.recipes.registry import RECIPES, hyperparameters, recipe_class
+    from selfreward.recipes.grpo import GRPO
+    from selfreward.recipes.registry import RECIPES, hyperparameters, plugins, recipe_class
 
     table = Table()
     for column in ("recipe", "system", "labels", "what it believes", "hyperparameters"):
         table.add_column(column, overflow="fold")
+    common = hyperparameters(GRPO).keys()
     for name in RECIPES:
         cls = recipe_class(name)
-        base = set(hyperparameters("gold"))
-        own = {k: v for k, v in hyperparameters(name).items() if k not in base}
+        own = {k: v for k, v in hyperparameters(name).items() if not (issubclass(cls, GRPO) and k in common)}
         first = (cls.__doc__ or "").strip().splitlines()[0]
         table.add_row(
             name,
@@ -174,4 +175,7 @@ def recipes_table() -> Table:
             first,
             ", ".join(f"{k}={v}" for k, v in own.items()),
         )
+    for name, points in plugins().items():
+        owners = ", ".join(p.dist.name if p.dist else p.value for p in points)
+        table.add_row(name, "", "", f"brought by {owners}", "")
     return table

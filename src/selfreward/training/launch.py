@@ -89,16 +89,15 @@ def task_of(config: TrainConfig) -> Task:
 def resolve_defaults(config: TrainConfig, task: Task, policy: TrainablePolicy | None = None) -> TrainConfig:
     """Fill what the user left open: from the task's recommended settings, then general defaults.
 
-    Recommended settings of an embedded task apply to its own base only, and to what the recipe reads.
+    Recommended settings of an embedded task apply to its own base only, and to what the recipe has.
     """
-    from selfreward.recipes.registry import hyperparameters, make_recipe
+    from selfreward.recipes.registry import hyperparameters
 
     own_base = embedded_name(config.model) is not None
     chosen = {**FALLBACK, **(task.settings if own_base else {})}
     new = {k: v for k, v in chosen.items() if hasattr(config, k) and getattr(config, k) is None}
-    own = {k: v for k, v in chosen.items() if k not in new and k in hyperparameters(config.recipe)}
-    unread = make_recipe(config.recipe, {**own, **config.options}).unread()
-    options = config.options | {k: v for k, v in own.items() if k not in config.options and k not in unread}
+    left = hyperparameters(config.recipe).keys() - new.keys() - config.options.keys()
+    options = config.options | {k: v for k, v in chosen.items() if k in left}
     result = dataclasses.replace(config, **new, options=options)
     if policy is not None:
         if result.lr is None:

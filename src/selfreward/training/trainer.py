@@ -28,7 +28,7 @@ from selfreward.errors import CheckpointError, RecipeError
 from selfreward.evaluation.held_out import evaluate
 from selfreward.evaluation.sentinel.detector import Alarm
 from selfreward.evaluation.sentinel.monitors import group_statistics
-from selfreward.evaluation.sentinel.watch import Sentinel
+from selfreward.evaluation.sentinel.watch import RECIPE_REMEDIES, Sentinel
 from selfreward.policy.protocol import TrainablePolicy
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.base import Recipe
@@ -228,16 +228,15 @@ class Trainer:
         """Carry out what the sentinel decided on these alarms."""
         if self.sentinel.ended.get("action") == "rollback":
             self.policy.load_state_dict(self.sentinel.best["weights"])
-        recipe = self.recipe
-        now = {"kl": recipe.kl, "temperature": self.sampling.temperature, "group_size": recipe.group_size}
-        if self.sentinel.adapt(alarms, {k: v for k, v in now.items() if k not in recipe.unread()}):
+        own = {name: getattr(self.recipe, name) for name in RECIPE_REMEDIES if hasattr(self.recipe, name)}
+        if self.sentinel.adapt(alarms, {"temperature": self.sampling.temperature, **own}):
             self._adapted()
 
     def _adapted(self) -> None:
         """Put the sentinel's changes into force, now and after a resume."""
         changes = self.sentinel.changes
-        self.recipe.kl = changes.get("kl", self.recipe.kl)
-        self.recipe.group_size = int(changes.get("group_size", self.recipe.group_size))
+        for name in changes.keys() & set(RECIPE_REMEDIES):
+            setattr(self.recipe, name, changes[name])
         temperature = changes.get("temperature", self.sampling.temperature)
         self.sampling = replace(self.sampling, temperature=temperature)
         self.learner.temperature = temperature or 1.0

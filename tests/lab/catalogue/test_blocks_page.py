@@ -32,7 +32,7 @@ def collect(self):
 def test_blocks_are_imports_at_run_time_without_plumbing():
     assert blocks_of(SOURCE) == {
         "losses": ["NLL"],
-        "recipes.base": ["learn_from"],
+        "recipes.grpo": ["learn_from"],
         "signals.rules": [],
         "signals.vote": ["vote", "vote_rewards"],
     }

@@ -19,6 +19,7 @@ EARLY = (1, 2)
 
 
 KL_AT_LEAST, HOTTEST, LARGEST_GROUP = 0.05, 1.5, 64
+RECIPE_REMEDIES = ("kl", "group_size")  # remedies that are options of the recipe, where it has them
 
 
 class Watched(Protocol):
@@ -96,7 +97,7 @@ class Sentinel:
         """What to change after these alarms, by name; nothing unless the action is ``adapt``.
 
         Args:
-            now: the present ``kl``, ``temperature`` and ``group_size``, as far as the recipe reads them.
+            now: the present ``temperature``, and ``kl`` and ``group_size`` as far as the recipe has them.
         """
         if self.action != "adapt":
             return {}

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class ComputedTokens(Recipe):
+class ComputedTokens(GRPO):
     """Share of the computed tokens that are right in the sampled outcome, on the embedded task ``report``. The
     ceiling: it knows where to look."""
 

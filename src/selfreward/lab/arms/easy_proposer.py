@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.proposing import ListFormat
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.vote import vote, vote_rewards
@@ -17,7 +17,7 @@ from selfreward.types import Experience, Group, Prompt
 
 
 @dataclass
-class EasyProposer(Recipe):
+class EasyProposer(GRPO):
     """One model writes problems and solves them by vote; the writer is paid for the solver's agreement.
 
     Attributes:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Group, Prompt
 
 
 @dataclass
-class Flawed(Recipe):
+class Flawed(GRPO):
     """A reward that looks reasonable and is not.
 
     Attributes:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.rubric import rubric_of
 from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class TrueRubric(Recipe):
+class TrueRubric(GRPO):
     """The rubric score by the task's own rules, on the embedded task ``rub``. The ceiling."""
 
     name: ClassVar[str] = "true-rubric"

@@ -14,7 +14,7 @@ from selfreward.recipes.registry import CONTROLS, RECIPES, recipe_class
 HEAD = """# Recipes and their blocks
 
 Made by `selfreward systems --blocks --markdown > docs/blocks.md` from the imports of every recipe's file; nothing here
-is written by hand. Left out is what every recipe touches: types, errors, the policy and how to sample. `recipes.base`
+is written by hand. Left out is what every recipe touches: types, errors, the policy and how to sample. `recipes.grpo`
 stands for the GRPO learner that most recipes inherit (`learn_from`); another `recipes.*` for a recipe or a shared
 base that is built on.
 
@@ -23,6 +23,7 @@ base that is built on.
 
 # What every recipe touches is no choice of its own.
 PLUMBING = frozenset({"types", "errors", "policy.policy", "policy.sampling.params", "rollouts.run", "runtime.seeding"})
+BASES = ("recipes.base", "recipes.grpo")
 PACKAGE = Path(__file__).parents[2]
 
 
@@ -80,7 +81,7 @@ def blocks_of(source: str) -> dict[str, list[str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and id(node) not in typing_only:
             room, _, block = (node.module or "").partition(".")
-            if room != "selfreward" or block in PLUMBING or block == "recipes.base":
+            if room != "selfreward" or block in PLUMBING or block in BASES:
                 continue
             for alias in node.names:
                 module, name = (block, alias.name) if block else (alias.name, "")
@@ -91,7 +92,7 @@ def blocks_of(source: str) -> dict[str, list[str]]:
                 if name and name not in names:
                     names.append(name)
     if any(isinstance(n, ast.Attribute) and n.attr == "learn_from" for n in ast.walk(tree)):
-        found["recipes.base"] = ["learn_from"]
+        found["recipes.grpo"] = ["learn_from"]
     return dict(sorted(found.items()))
 
 

@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 import torch
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.self_search import formed, information_mask
 from selfreward.signals.search import reward_of
@@ -28,7 +28,7 @@ from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class SSRL(Recipe):
+class SSRL(GRPO):
     """Stepped reward of outcome and form; the model's own information is masked.
 
     Attributes:

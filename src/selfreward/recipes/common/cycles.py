@@ -16,9 +16,9 @@ from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import all_but
 from selfreward.recipes.common.correctness import CorrectnessRecipe
 from selfreward.recipes.common.schedules import cycle_starts
+from selfreward.recipes.grpo import Normalisation
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.step_tree import StateLabels, StepWriter
 from selfreward.rollouts.tree_search import Node, value_targets
@@ -30,17 +30,16 @@ class CycleRecipe(CorrectnessRecipe):
     """Base of recipes that train by likelihood on what an actor of the last cycle wrote.
 
     Attributes:
+        normalise: how tokens are weighed, see :func:`selfreward.losses.token_weights`.
         warmup: steps before the first cycle.
         cycles: how many there are in the steps after the warm-up.
     """
 
+    normalise: Normalisation = "dapo"
     warmup: int = 0
     cycles: int = 2
     _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)  # "actor" and "head"
     _seen: StateLabels = field(default_factory=StateLabels, repr=False, init=False)
-
-    def unread(self) -> dict[str, str]:
-        return all_but("normalise", because="it imitates what was kept")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL(normalise=self.normalise, max_tokens=run_limit)]

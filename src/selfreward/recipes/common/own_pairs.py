@@ -18,7 +18,7 @@ from selfreward.data.task import Task
 from selfreward.losses import LossTerm, Preference
 from selfreward.policy.policy import Policy
 from selfreward.policy.snapshots.lineage import Lineage, anchored, round_of
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals.scorers.self_grades import Grades, own_grades, shuffled_grades, true_grades
@@ -30,10 +30,12 @@ class OwnPairs(Recipe):
     """DPO on own answers in rounds; prompts with a demonstration are set apart for every arm alike.
 
     Attributes:
+        group_size: answers per prompt.
         iterations: the steps of the run are divided among them.
         beta: of DPO.
     """
 
+    group_size: int = 8
     iterations: int = 3
     beta: float = 0.1
     _lineage: Lineage = field(default_factory=Lineage, repr=False, init=False)
@@ -42,9 +44,6 @@ class OwnPairs(Recipe):
     def adapt(self, task: Task) -> Task:
         self._seed, rest = split_seed(task.train)
         return replace(task, train=rest)
-
-    def unread(self) -> dict[str, str]:
-        return all_but(because="it learns from pairs")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [Preference(beta=self.beta, anchor="reference")]

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from selfreward.errors import ConfigError
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.rewording import TWIN_FIELDS, twin_prompt
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import rules
@@ -28,7 +28,7 @@ Pairing = Literal["swap", "own", "union", "mismatched", "gold"]
 
 
 @dataclass
-class CoReward(Recipe):
+class CoReward(GRPO):
     """Reward each view's answers by the other view's vote.
 
     Attributes:

@@ -22,10 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from selfreward.credit.rows import reinforce_experience
-from selfreward.losses import LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.common.baseline import BatchBaseline
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import path_consistency as paths
 from selfreward.signals.scorers.path_consistency import Path, probe
@@ -35,7 +33,7 @@ THRESHOLDS = {"vector": 0.5, "linear": 0.05}
 
 
 @dataclass
-class CoVo(Recipe):
+class CoVo(BatchBaseline):
     """Class scores from path consistency and volatility.
 
     Attributes:
@@ -44,8 +42,7 @@ class CoVo(Recipe):
         curiosity_weight: its weight.
         most_states: states per response; more steps are merged.
         final_state: count the state after the last step, too, which has stated the answer (released code).
-        baseline: ``batch`` is REINFORCE++ (KL inside the reward, returns normalised over the batch), ``group``
-            is GRPO.
+        baseline: see :class:`BatchBaseline`.
         permuted: exchange the columns of the distances within each group, a control that must fail.
     """
 
@@ -59,10 +56,7 @@ class CoVo(Recipe):
     curiosity_weight: float = 1.0
     most_states: int = 15
     final_state: bool = False
-    baseline: Literal["batch", "group"] = "batch"
     permuted: bool = False
-    group_size: int = 16
-    kl: float = 1e-4
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
@@ -75,10 +69,7 @@ class CoVo(Recipe):
             # A group without any reward is dropped; it would shift the batch's mean.
             if sum(group.rewards) / len(group) >= 1e-3:
                 kept.append(group)
-        if self.baseline == "group":
-            experience = self.learn_from(kept)
-        else:
-            experience = reinforce_experience(kept, run.reference, self.kl, run.sampling.temperature or 1.0)
+        experience = self.learn_in_batch(kept, run)
         experience.groups = groups
         seen = [f for found in measured for f in found if f is not None]
         for name in ("consistency", "volatility", "curiosity"):
@@ -99,11 +90,3 @@ class CoVo(Recipe):
             0.0 if f is None or c is None else scores[c] + bonus * f.curiosity
             for f, c in zip(found, classes, strict=True)
         ]
-
-    def unread(self) -> dict[str, str]:
-        return {} if self.baseline == "group" else {"advantage": "baseline takes its place"}
-
-    def objective(self, run_limit: int) -> list[LossTerm]:
-        terms = super().objective(run_limit)
-        # REINFORCE++ has its KL in the reward.
-        return terms if self.baseline == "group" else [t for t in terms if t.name != "kl"]

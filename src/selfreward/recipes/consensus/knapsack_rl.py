@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO, Normalisation
 from selfreward.rollouts.allocation import Rule, allocate
 from selfreward.rollouts.prompt_history import RunningStats, smoothed_rate
 from selfreward.rollouts.run import RunContext
@@ -27,7 +27,7 @@ from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class KnapsackRL(Recipe):
+class KnapsackRL(GRPO):
     """GRPO whose group sizes solve a knapsack.
 
     Attributes:
@@ -44,7 +44,7 @@ class KnapsackRL(Recipe):
     labels: ClassVar[Labels] = "outcome"
     mechanism: ClassVar[str] = "prompts with more or fewer rollouts than the mean"
 
-    normalise: Literal["grpo", "dr_grpo", "dapo"] = "grpo"
+    normalise: Normalisation = "grpo"
     low: int = 2
     high: int = 128
     rule: Rule = "knapsack"

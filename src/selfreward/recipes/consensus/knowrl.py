@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from selfreward.data.answers import Regex
 from selfreward.errors import DataError
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.proposing import Introspection
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.feasibility import (
@@ -55,7 +55,7 @@ KINDS = {True: "feasible", False: "infeasible"}
 
 
 @dataclass
-class KnowRL(Recipe):
+class KnowRL(GRPO):
     """GRPO on the consensus of verdicts about one's own ability.
 
     Attributes:

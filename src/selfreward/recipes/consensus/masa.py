@@ -23,7 +23,7 @@ import torch
 from selfreward.credit.rows import row_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.allocation import sample_within
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import told
@@ -46,7 +46,7 @@ META = (
 
 
 @dataclass
-class MASA(Recipe):
+class MASA(GRPO):
     """GRPO on solutions and on predictions about them.
 
     Attributes:

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
 from selfreward.recipes.common.translation import FIELDS
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.text_metrics import chrf
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class MinimumBayesRisk(Recipe):
+class MinimumBayesRisk(GRPO):
     """Mean chrF to the other candidates of the group."""
 
     name: ClassVar[str] = "mbr"

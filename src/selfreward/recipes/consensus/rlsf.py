@@ -19,15 +19,12 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from selfreward.credit.pairs import IndexPair, Margin, confidence_pairs, random_pairs, vote_pairs
-from selfreward.credit.ppo import climb
 from selfreward.credit.rows import pair_experience, row_of
-from selfreward.errors import RecipeError
-from selfreward.losses import NLL, LossTerm, PolicyGradient, Preference
-from selfreward.policy.critic import Critic
+from selfreward.errors import ConfigError, RecipeError
+from selfreward.losses import NLL, LossTerm, Preference
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.common.reward_model import RewardModelRecipe
 from selfreward.rollouts.cot_decoding import branch
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
@@ -36,7 +33,7 @@ from selfreward.types import Experience, Group, Prompt
 
 
 @dataclass
-class RLSF(Recipe):
+class RLSF(RewardModelRecipe):
     """DPO, or a reward model and PPO, on pairs ranked by the certainty of their answers.
 
     Attributes:
@@ -49,8 +46,9 @@ class RLSF(Recipe):
         source: whose traces: the frozen start's (the paper), or the policy's own, round after round.
         margin: of the reward model's pairs.
         lead_in: text after which the answer is stated; empty where the trace holds it already.
-        reward_updates, reward_lr, critic_lr, decay: of the reward model, the critic, and GAE. ``kl`` is the
-            penalty of PPO.
+        reward_updates, reward_lr: of the reward model.
+        group_size: samples per question in PPO, and in the pairs by ``vote``.
+        normalise, clip_low, clip_high, kl, critic_lr, decay: of PPO, see :class:`RewardModelRecipe`.
     """
 
     name: ClassVar[str] = "rlsf"
@@ -69,27 +67,23 @@ class RLSF(Recipe):
     reward_steps: int = 10
     reward_updates: int = 150
     reward_lr: float = 1e-3
-    critic_lr: float = 1e-3
-    decay: float = 0.95
     _taught: list[tuple[torch.Tensor, torch.Tensor, float]] = field(default_factory=list, repr=False, init=False)
-    _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)  # "model" and "critic"
 
-    def unread(self) -> dict[str, str]:
-        if self.learn == "ppo":
-            return all_but("normalise", "clip_low", "clip_high", "kl", because="its objective is PPO's")
-        samples = {} if self.pairs == "vote" else {"group_size": "k takes its place"}
-        return all_but(because="it learns from its traces") | samples
+    def __post_init__(self) -> None:
+        if self.learn != "ppo" and (self.normalise, self.clip_low, self.clip_high) != ("dapo", 0.2, 0.2):
+            raise ConfigError("rlsf: normalise, clip_low and clip_high are PPO's; they belong to learn=ppo.")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         if self.learn == "dpo":
             return [Preference(beta=self.beta)]
         if self.learn == "sft":
             return [NLL()]
-        return [PolicyGradient(clip_low=self.clip_low, clip_high=self.clip_high, normalise=self.normalise)]
+        return [self.surrogate()]
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         if self.learn == "ppo" and run.step > self.reward_steps:
-            return self.climb(policy, prompts, run)
+            model = self._beside.get("model", blank=lambda: RewardModel(run.reference))
+            return self.climb(policy, prompts, run, model.score, run.reference)
         groups, confidences, pairs = self.rank(policy if self.source == "current" else run.reference, prompts, run)
         known = [c for own in confidences for c in own if c is not None]
         stats = {"confidence/mean": sum(known) / max(1, len(known)), "pairs": float(sum(map(len, pairs)))}
@@ -149,15 +143,6 @@ class RLSF(Recipe):
         )
         self._taught = []
         return {f"reward_model/{k}": v for k, v in found.items()}
-
-    def climb(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
-        """One step of PPO against the reward model."""
-        model = self._beside.get("model", blank=lambda: RewardModel(run.reference))
-        critic = self._beside.get("critic", lambda: Critic(run.reference, lr=self.critic_lr))
-        how = {"kl": self.kl, "decay": self.decay}
-        found = climb(policy, prompts, self.group_size, run.sampling, model.score, critic, run.reference, **how)
-        run.count(self.mechanism, sum(map(len, found.groups)))
-        return found
 
     def state_dict(self) -> dict[str, Any]:
         return {"taught": [list(t) for t in self._taught], **self._beside.state_dict()}

@@ -19,7 +19,7 @@ import torch
 
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.proposing import ListFormat, TaskFactory, load_check
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Group, Prompt
@@ -31,7 +31,7 @@ TEMPLATE = (
 
 
 @dataclass
-class SelfJudging(Recipe):
+class SelfJudging(GRPO):
     """1 for an answer that the judge accepts.
 
     Attributes:

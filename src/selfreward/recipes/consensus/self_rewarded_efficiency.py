@@ -19,13 +19,14 @@ from typing import ClassVar, Literal
 from selfreward.errors import ConfigError
 from selfreward.policy.policy import Policy
 from selfreward.recipes.common.correctness import CorrectnessRecipe, lengths
+from selfreward.recipes.grpo import GRPO, Advantage
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.efficiency import efficiency_reward, target_length_reward
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class SelfRewardedEfficiency(CorrectnessRecipe):
+class SelfRewardedEfficiency(CorrectnessRecipe, GRPO):
     """Correctness, and among the right answers more for the shorter.
 
     Attributes:
@@ -41,7 +42,7 @@ class SelfRewardedEfficiency(CorrectnessRecipe):
     mechanism: ClassVar[str] = "groups whose right answers differ in length"
     base: ClassVar[str] = "embedded:eff"
 
-    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
+    advantage: Advantage = "centred"
     gamma: float = 0.5
     warmup: int = 0
     yardstick: Literal["own", "target"] = "own"

@@ -19,12 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from selfreward.credit.filters import keep, reward_band
-from selfreward.credit.rows import reinforce_experience
 from selfreward.errors import ConfigError
-from selfreward.losses import LossTerm
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.common.baseline import BatchBaseline
 from selfreward.rollouts.proposing import ListFormat, TaskFactory, load_check
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.vote import vote, vote_rewards
@@ -32,7 +30,7 @@ from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class SeRL(Recipe):
+class SeRL(BatchBaseline):
     """Majority vote on self-made problems of middling difficulty.
 
     Attributes:
@@ -40,7 +38,7 @@ class SeRL(Recipe):
         novelty: largest ROUGE-L F with any seed or waiting problem; 1 switches the filter off.
         shots, from_pool: examples per list, and how many of them are own problems.
         rounds: how often lists are continued, at most, to fill a step.
-        baseline: ``batch`` is REINFORCE++ (the paper's default), ``group`` is GRPO.
+        baseline: the paper's default is ``batch``, see :class:`BatchBaseline`.
         check: ``module:function``, a further condition on a written problem.
         proposal_tokens: length of a continued list.
         source: ``own`` problems, or the ``given`` prompts themselves (the arm that only votes, with the same
@@ -59,15 +57,13 @@ class SeRL(Recipe):
     from_pool: int = 2
     rounds: int = 4
     lifetime: int = 1
-    baseline: Literal["batch", "group"] = "batch"
     check: str = ""
     proposal_tokens: int = 1024
     source: Literal["own", "given"] = "own"
-    group_size: int = 16
-    kl: float = 1e-4
     _factory: TaskFactory = field(default_factory=TaskFactory, repr=False, init=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.low <= self.high <= 1:
             raise ConfigError(f"The difficulty band is {self.low} .. {self.high}; it must lie in 0 .. 1, low first.")
         made = self._factory
@@ -88,10 +84,7 @@ class SeRL(Recipe):
         kept = keep(groups, {"band": reward_band(self.low, self.high)}).groups
         self._factory.keep(g.prompt.question for g in kept if self.source == "own")
         run.count(self.mechanism, len(kept))
-        if self.baseline == "group":
-            experience = self.learn_from(kept)
-        else:
-            experience = reinforce_experience(kept, run.reference, self.kl, run.sampling.temperature or 1.0)
+        experience = self.learn_in_batch(kept, run)
         experience.groups = groups
         mean = [sum(g.rewards) / len(g) for g in groups]
         experience.stats |= {
@@ -122,14 +115,6 @@ class SeRL(Recipe):
         run.count("problems written", len(own))
         found = {f"proposals/{k}": float(v) for k, v in counts.items()}
         return [*own, *prompts[len(own) :]], found | {"proposals/used": float(len(own))}
-
-    def unread(self) -> dict[str, str]:
-        return {} if self.baseline == "group" else {"advantage": "baseline takes its place"}
-
-    def objective(self, run_limit: int) -> list[LossTerm]:
-        terms = super().objective(run_limit)
-        # REINFORCE++ has its KL in the reward.
-        return terms if self.baseline == "group" else [t for t in terms if t.name != "kl"]
 
     def state_dict(self) -> dict[str, Any]:
         return self._factory.state_dict()

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.vote import vote, vote_rewards
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class Vote(Recipe):
+class Vote(GRPO):
     """Reward the members of the largest answer class of each group.
 
     Attributes:

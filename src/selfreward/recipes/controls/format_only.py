@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import rules
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class FormatOnly(Recipe):
+class FormatOnly(GRPO):
     """1 for a well-formed completion, whatever it says."""
 
     name: ClassVar[str] = "format-only"

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import rules
 from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class Gold(Recipe):
+class Gold(GRPO):
     """1 for a correct answer. The ceiling: no self-reward is expected to beat it."""
 
     name: ClassVar[str] = "gold"

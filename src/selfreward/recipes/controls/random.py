@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import rules
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class Random(Recipe):
+class Random(GRPO):
     """A fair coin per completion. The floor: what the optimiser does with noise."""
 
     name: ClassVar[str] = "random"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.text_metrics import chrf, edit_similarity
 from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class TrueQuality(Recipe):
+class TrueQuality(GRPO):
     """Similarity to the reference. The ceiling."""
 
     name: ClassVar[str] = "true-quality"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime import distributed
 from selfreward.runtime.reward_process import RewardProcess
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class OwnReward(Recipe):
+class OwnReward(GRPO):
     """Reward = what the user's function returns; None means "no value".
 
     The function runs in a process of its own with a time limit.

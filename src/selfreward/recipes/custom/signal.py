@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
 from selfreward.recipes.common.translation import FIELDS
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.rewording import TWIN
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import parse_signal, score_groups
@@ -22,7 +22,7 @@ from selfreward.types import Experience, Labels, Prompt
 
 
 @dataclass
-class NamedSignal(Recipe):
+class NamedSignal(GRPO):
     """Reward = the signal's value; a completion without one earns the least of its group.
 
     Attributes:

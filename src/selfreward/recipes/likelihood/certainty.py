@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class Certainty(Recipe):
+class Certainty(GRPO):
     """Mean over the completion's tokens of self-certainty, or of negative entropy."""
 
     name: ClassVar[str] = "certainty"

@@ -9,14 +9,14 @@ from typing import ClassVar
 import torch
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
 from selfreward.recipes.common.translation import FIELDS
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Prompt
 
 
 @dataclass
-class Cycle(Recipe):
+class Cycle(GRPO):
     """Mean log-probability of the source as the translation of the candidate."""
 
     name: ClassVar[str] = "cycle"

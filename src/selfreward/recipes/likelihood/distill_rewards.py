@@ -19,15 +19,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from selfreward.credit.ppo import climb
-from selfreward.credit.rows import row_of
+from selfreward.credit.rows import advantage_experience, row_of
 from selfreward.errors import RecipeError
-from selfreward.losses import NLL, LossTerm, PolicyGradient
-from selfreward.policy.critic import Critic
+from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
-from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.common.reward_model import RewardModelRecipe
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import retold
 from selfreward.runtime.seeding import stream_seed
@@ -37,7 +34,7 @@ from selfreward.types import Experience, Group, Labels, Prompt, Row
 
 
 @dataclass
-class DistillRewards(Recipe):
+class DistillRewards(RewardModelRecipe):
     """Supervised warm-up on the teacher's consensus, then PPO against a reward model of it.
 
     Attributes:
@@ -50,8 +47,10 @@ class DistillRewards(Recipe):
         model_data: what the reward model reads: responses of ``both``, or of the ``teacher`` alone.
         corrupt: ``permuted`` shuffles the reward model's labels (control).
         rounds: how often in all the reward model is taught, at even distances after the warm-up.
-        updates, model_lr: of the reward model; ``critic_lr`` and ``decay`` of the critic and GAE; ``kl`` is
-            the penalty of PPO.
+        updates, model_lr: of the reward model.
+        group_size: the student's completions per prompt after the warm-up.
+        normalise, clip_low, clip_high: of the surrogate of PPO and GRPO.
+        kl, critic_lr, decay: of PPO, see :class:`RewardModelRecipe`.
     """
 
     name: ClassVar[str] = "distill-rewards"
@@ -70,28 +69,14 @@ class DistillRewards(Recipe):
     rounds: int = 1
     updates: int = 200
     model_lr: float = 1e-3
-    critic_lr: float = 1e-3
-    decay: float = 0.95
     _teacher: Policy | None = field(default=None, repr=False, init=False)
     _heard: list[dict[str, Any]] = field(default_factory=list, repr=False, init=False)
-    _beside: AuxiliaryModels = field(
-        default_factory=AuxiliaryModels, repr=False, init=False
-    )  # "warm", "model", "critic"
 
     def needs(self) -> Labels:
         return "outcome" if self.reward == "gold" else "none"
 
-    def unread(self) -> dict[str, str]:
-        if self.reward == "none":
-            return all_but(because="it imitates the teacher") | {"group_size": "teacher_samples takes its place"}
-        credit = "kl" if self.reward == "model" else "advantage"
-        return all_but(
-            "normalise", "clip_low", "clip_high", credit, because=f"its objective is fixed by reward={self.reward}"
-        )
-
     def objective(self, run_limit: int) -> list[LossTerm]:
-        surrogate = PolicyGradient(clip_low=self.clip_low, clip_high=self.clip_high, normalise=self.normalise)
-        return [surrogate, NLL()]
+        return [self.surrogate(), NLL()]
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         if run.step <= self.warmup or self.reward == "none":
@@ -101,14 +86,11 @@ class DistillRewards(Recipe):
             return self.direct(policy, prompts, run)
         stats = self.teach(policy, warm, run) if self.due(run) else {}
         model = self._beside.get("model", blank=lambda: RewardModel(warm))
-        critic = self._beside.get("critic", lambda: Critic(warm, lr=self.critic_lr))
 
         def right(sequences: Sequence[Tensor]) -> Tensor:
             return model.score(sequences).sigmoid()  # the probability that a response is right
 
-        how = {"kl": self.kl, "decay": self.decay}
-        found = climb(policy, prompts, self.group_size, run.sampling, right, critic, warm, **how)
-        run.count(self.mechanism, sum(map(len, found.groups)))
+        found = self.climb(policy, prompts, run, right, warm)
         found.stats |= stats
         return found
 
@@ -196,7 +178,7 @@ class DistillRewards(Recipe):
         for group, label in zip(groups, heard, strict=True):
             group.reward_with(agreement(group.completions, label, run))
             run.count(self.mechanism, len(group))
-        return self.learn_from(groups)
+        return advantage_experience(groups)
 
     # ---- state ------------------------------------------------------------------------------------
 

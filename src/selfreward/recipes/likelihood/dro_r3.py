@@ -24,7 +24,7 @@ from selfreward.credit.rows import row_of
 from selfreward.errors import RecipeError
 from selfreward.policy.policy import Policy
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import reference as r3
 from selfreward.signals.scorers.reference import MASKED, THINK_END, ReferenceScorer, Reflected
@@ -32,7 +32,7 @@ from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class DirectReasoningOptimization(Recipe):
+class DirectReasoningOptimization(GRPO):
     """Reward = likelihood of the reference outcome after the trace, weighted by token, and a length term.
 
     Attributes:

@@ -20,6 +20,7 @@ from selfreward.data.task import Task
 from selfreward.errors import ConfigError
 from selfreward.policy.policy import Policy
 from selfreward.recipes.common.correctness import CorrectnessRecipe, lengths
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.effort import known_efforts, parse_efforts, put_effort, with_effort
 from selfreward.rollouts.prompt_history import RunningStats
 from selfreward.rollouts.run import RunContext
@@ -30,7 +31,7 @@ AT_EFFORT = ("pass@1", "easy", "hard", "length")
 
 
 @dataclass
-class AdaptiveEffort(CorrectnessRecipe):
+class AdaptiveEffort(CorrectnessRecipe, GRPO):
     """Credit for a right answer only below the asked share of the prompt's usual length.
 
     Attributes:

@@ -25,7 +25,7 @@ from selfreward.credit.rows import pair_experience, row_of
 from selfreward.losses import KL, NLL, LossTerm, Preference
 from selfreward.losses.kto_term import KTO
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals.scorers.followup import PLAIN_TEMPLATE, FollowupScorer, Score, chosen_bank
@@ -37,11 +37,12 @@ class FLR(Recipe):
     """DPO or KTO on the best and the worst answer by follow-up likelihood.
 
     Attributes:
+        group_size: n, answers per prompt.
         scorer: ``frozen`` at step 0 (the paper), ``current`` weights, or a model folder, hub id or ``embedded:NAME``.
         behaviour: whose answers are paired: those of the ``base`` (the paper: mined once) or of the ``current`` policy.
         learn: ``dpo`` or ``kto``.
         beta: of DPO and KTO.
-        nll: weight of a likelihood term on the chosen answers.
+        nll: weight of a likelihood term on the chosen answers; ``kl`` of a pull to the start model.
         min_gap: smallest difference in score between the two.
         aspects: aspects of the bank, separated by commas.
         followups: follow-ups per aspect on each side; 0 takes all.
@@ -57,11 +58,13 @@ class FLR(Recipe):
     base: ClassVar[str] = "embedded:chat"
     mechanism: ClassVar[str] = "mined pairs"
 
+    group_size: int = 8
     scorer: str = "frozen"
     behaviour: Literal["base", "current"] = "base"
     learn: Literal["dpo", "kto"] = "dpo"
     beta: float = 0.1
     nll: float = 0.0
+    kl: float = 0.0
     min_gap: float = 0.0
     aspects: str = "all"
     followups: int = 0
@@ -102,15 +105,12 @@ class FLR(Recipe):
         bank = chosen_bank(own, self.aspects, self.followups, self.bank == "swapped")
         return FollowupScorer(scorer, bank, run.templates.get("followup", PLAIN_TEMPLATE), self.score)(groups)
 
-    def unread(self) -> dict[str, str]:
-        return all_but("kl", *["normalise"] * bool(self.kl), because="it learns from pairs")
-
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = [Preference(beta=self.beta) if self.learn == "dpo" else KTO(beta=self.beta)]
         if self.nll:
             terms.append(NLL(coefficient=1.0, normalise="grpo"))
         if self.kl:
-            terms.append(KL(coefficient=self.kl, normalise=self.normalise, max_tokens=run_limit))
+            terms.append(KL(coefficient=self.kl))
         return terms
 
     def _weights(self, policy: Policy, run: RunContext) -> Policy:

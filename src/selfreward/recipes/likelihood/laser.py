@@ -21,7 +21,7 @@ from selfreward.credit.rows import row_of
 from selfreward.losses import LossTerm
 from selfreward.losses.last_token import REWARD, TARGET, WEIGHT, LastToken
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.last_token import check_beta, class_weights, default_beta, last_token_score
 from selfreward.signals.rules import gold
@@ -40,7 +40,7 @@ PUBLISHED_WARMUP, SHORTEST = 200, 6
 
 
 @dataclass
-class LaSeR(Recipe):
+class LaSeR(GRPO):
     """GRPO, a regression of the last-token score on the reward, and later the score in the advantage.
 
     Attributes:

@@ -20,6 +20,7 @@ import torch
 from selfreward.credit.advantages import constant_terms
 from selfreward.policy.policy import Policy
 from selfreward.recipes.common.correctness import CorrectnessRecipe, lengths
+from selfreward.recipes.grpo import GRPO, Advantage, Normalisation
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.efficiency import question_overlap, relative_length_reward, self_aligned_reward
 from selfreward.signals.rules import somebody_elses
@@ -28,7 +29,7 @@ from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class SelfAlignedReward(CorrectnessRecipe):
+class SelfAlignedReward(CorrectnessRecipe, GRPO):
     """Correctness plus ``alpha`` times the self-aligned reward.
 
     Attributes:
@@ -48,8 +49,8 @@ class SelfAlignedReward(CorrectnessRecipe):
     mechanism: ClassVar[str] = "completions scored without their question"
     base: ClassVar[str] = "embedded:eff"
 
-    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
-    normalise: Literal["grpo", "dr_grpo", "dapo"] = "dr_grpo"
+    advantage: Advantage = "centred"
+    normalise: Normalisation = "dr_grpo"
     kl: float = 0.001
     alpha: float = 0.2
     alpha_end: float | None = None

@@ -13,7 +13,8 @@ from typing import ClassVar
 from selfreward.credit.rows import row_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import Normalisation
 from selfreward.rollouts.beam import beam_search
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Prompt
@@ -25,15 +26,14 @@ class SelfTraining(Recipe):
 
     Attributes:
         width: of the beam; 1 is greedy decoding.
+        normalise: how tokens are weighed, see :func:`selfreward.losses.token_weights`.
     """
 
     name: ClassVar[str] = "self-training"
     mechanism: ClassVar[str] = "pseudo-targets"
 
     width: int = 1
-
-    def unread(self) -> dict[str, str]:
-        return all_but("normalise", because="it imitates") | {"group_size": "width takes its place"}
+    normalise: Normalisation = "dapo"
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL(normalise=self.normalise, max_tokens=run_limit)]

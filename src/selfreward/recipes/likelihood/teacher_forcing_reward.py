@@ -25,7 +25,8 @@ from selfreward.losses import LossTerm, PolicyGradient, Uniformity
 from selfreward.policy.policy import Policy
 from selfreward.policy.reward_model import RewardModel
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import Normalisation
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals.teacher_forcing import importance
@@ -37,6 +38,8 @@ class TeacherForcingReward(Recipe):
     """REINFORCE on the reward that a teacher-forced model's logits imply.
 
     Attributes:
+        group_size, normalise: texts per source, and how tokens are weighed, see
+            :func:`selfreward.losses.token_weights`.
         value: V of the next state, the ``max`` of the centred logits or their ``soft`` mean.
         top_k: samples are drawn among so many likeliest tokens; texts that do not end are left out.
         scale, clip: the advantage is divided by the one and limited to plus and minus the other.
@@ -57,6 +60,8 @@ class TeacherForcingReward(Recipe):
     mechanism: ClassVar[str] = "rewarded tokens"
     base: ClassVar[str] = "embedded:trans-pairs"
 
+    group_size: int = 8
+    normalise: Normalisation = "dapo"
     value: Literal["max", "soft"] = "max"
     top_k: int = 2
     scale: float = 100.0
@@ -72,9 +77,6 @@ class TeacherForcingReward(Recipe):
     _beside: AuxiliaryModels = field(
         default_factory=AuxiliaryModels, repr=False, init=False
     )  # "behaviour" and "regression"
-
-    def unread(self) -> dict[str, str]:
-        return all_but("normalise", because="its credit and its clip are its own")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = [PolicyGradient(variant="reinforce", normalise=self.normalise, max_tokens=run_limit)]

@@ -25,7 +25,7 @@ from selfreward.errors import ConfigError
 from selfreward.losses import KL, NLL, LossTerm, Preference
 from selfreward.policy.policy import Policy
 from selfreward.policy.snapshots.lineage import Lineage, anchored, round_of
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals import rules
@@ -42,7 +42,7 @@ class ScPO(Recipe):
         rounds: iterations; the steps of the run are divided among them.
         quorum: tau as a share of the samples, ``quorum_step`` more in each later round.
         extra_samples: further samples per prompt at ``extra_temperature``, from the second round on.
-        beta, alpha: of the loss.
+        beta, alpha: of the loss; ``kl`` is the weight of a further pull to the start model.
         weighted: False gives every pair weight 1.
         pairs: who orders a pair. ``vote`` (the paper); ``random`` (the control); ``gold`` (correct over
             incorrect with weight 1, which is IRPO, 2404.19733; needs labels).
@@ -64,6 +64,7 @@ class ScPO(Recipe):
     extra_temperature: float = 1.2
     beta: float = 0.5
     alpha: float = 1.0
+    kl: float = 0.0
     weighted: bool = True
     pairs: Literal["vote", "random", "gold"] = "vote"
     learn: Literal["both", "nll", "dpo"] = "both"
@@ -78,9 +79,6 @@ class ScPO(Recipe):
     def needs(self) -> Labels:
         return "outcome" if self.pairs == "gold" else "none"
 
-    def unread(self) -> dict[str, str]:
-        return all_but("kl", *["normalise"] * bool(self.kl), because="it learns from pairs")
-
     def objective(self, run_limit: int) -> list[LossTerm]:
         terms: list[LossTerm] = []
         if self.learn != "nll":
@@ -88,7 +86,7 @@ class ScPO(Recipe):
         if self.learn != "dpo":
             terms.append(NLL(coefficient=self.alpha, normalise="grpo"))
         if self.kl:
-            terms.append(KL(coefficient=self.kl, normalise=self.normalise, max_tokens=run_limit))
+            terms.append(KL(coefficient=self.kl))
         return terms
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO, Advantage
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.runtime.user_code import named_function
@@ -33,7 +33,7 @@ from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class SPO(Recipe):
+class SPO(GRPO):
     """Win rates against one's own answers as rewards.
 
     Attributes:
@@ -52,7 +52,7 @@ class SPO(Recipe):
     base: ClassVar[str] = "embedded:prefs"
 
     group_size: int = 8
-    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
+    advantage: Advantage = "centred"
     preference: str = "judge"
     opponents: Literal["group", "queue"] = "group"
     queue: int = 32

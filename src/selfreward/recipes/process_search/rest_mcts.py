@@ -63,9 +63,6 @@ class RestMCTS(CycleRecipe):
     value_lr: float = 1e-3
     corrupt: Literal["none", "permuted"] = "none"
 
-    def unread(self) -> dict[str, str]:
-        return super().unread() | {"group_size": "its options samples, branch and rounds take its place"}
-
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         if run.step <= self.warmup:
             groups, trees = self.sample(policy, prompts, self.samples, run)

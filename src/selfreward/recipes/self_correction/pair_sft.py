@@ -9,7 +9,7 @@ from typing import ClassVar
 from selfreward.credit.rows import row_of
 from selfreward.losses import NLL, LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.base import Recipe
 from selfreward.recipes.self_correction.score import accuracies, two_attempts
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import segment_of
@@ -18,15 +18,18 @@ from selfreward.types import Experience, Labels, Prompt, Row
 
 @dataclass
 class PairSFT(Recipe):
-    """Likelihood of the corrections that the policy happens to make."""
+    """Likelihood of the corrections that the policy happens to make.
+
+    Attributes:
+        group_size: pairs of attempts per prompt.
+    """
 
     name: ClassVar[str] = "pair-sft"
     labels: ClassVar[Labels] = "outcome"
     mechanism: ClassVar[str] = "corrections imitated"
     base: ClassVar[str] = "embedded:fix"
 
-    def unread(self) -> dict[str, str]:
-        return all_but(because="it imitates corrections")
+    group_size: int = 8
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         return [NLL()]

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from selfreward.credit.turns import turn_experience
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import Turn, play, segment_of
 from selfreward.signals.rules import somebody_elses
@@ -32,7 +32,7 @@ RETRY = "Now try again.\n\n{question}"
 
 
 @dataclass
-class ReflectRetryReward(Recipe):
+class ReflectRetryReward(GRPO):
     """GRPO over reflections on the base's failures.
 
     Attributes:

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from selfreward.credit.ppo import ppo_experience
-from selfreward.losses import LossTerm
+from selfreward.errors import ConfigError
 from selfreward.policy.critic import Critic
 from selfreward.policy.policy import Policy
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.derived_tasks import derive
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.graded_outcome import RIGHT, UNREAD, WRONG, ladder, rating
@@ -45,7 +45,7 @@ BOXED = r"\\boxed\{\s*([^{}]*?)\s*\}"
 
 
 @dataclass
-class RISE(Recipe):
+class RISE(GRPO):
     """Solve, verify what was solved, learn from both.
 
     Attributes:
@@ -70,13 +70,12 @@ class RISE(Recipe):
     decay: float = 1.0
     _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)
 
-    def unread(self) -> dict[str, str]:
-        return {} if self.estimator == "group" else {"advantage": "the critic takes its place"}
+    def __post_init__(self) -> None:
+        if self.estimator == "ppo" and self.advantage != "group":
+            raise ConfigError(f"rise: advantage={self.advantage} belongs to estimator=group; PPO has its critic.")
 
-    def objective(self, run_limit: int) -> list[LossTerm]:
-        terms = super().objective(run_limit)
-        # PPO has its KL in the reward.
-        return terms if self.estimator == "group" else [t for t in terms if t.name != "kl"]
+    def kl_in_reward(self) -> bool:
+        return self.estimator == "ppo"
 
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         solved = self.graded(policy.sample(prompts, self.group_size, run.sampling), prompts, run)

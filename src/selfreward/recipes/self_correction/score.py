@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from selfreward.credit.turns import turn_experience
 from selfreward.losses import KL, LossTerm
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO, Advantage, Loss
 from selfreward.rollouts.run import RunContext
 from selfreward.rollouts.turns import Turn, play, segment_of
 from selfreward.signals.shaping import progress_bonus
@@ -31,7 +31,7 @@ FIX = (
 
 
 @dataclass
-class SCoRe(Recipe):
+class SCoRe(GRPO):
     """Two attempts; the second is paid for progress.
 
     Attributes:
@@ -52,8 +52,8 @@ class SCoRe(Recipe):
     stage_one: float = 0.5
     kl: float = 0.01
     beta2: float = 0.1
-    advantage: Literal["group", "centred", "leave_one_out"] = "centred"
-    loss: Literal["clip", "reinforce", "cispo", "gspo"] = "reinforce"
+    advantage: Advantage = "centred"
+    loss: Loss = "reinforce"
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         # The one KL term has beta1 as its coefficient; without beta1 it has beta2. Rows weigh the attempts within it.

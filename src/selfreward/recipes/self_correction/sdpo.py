@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Literal
 
 from selfreward.credit.distillation import distillation_channels, rewritten
 from selfreward.credit.rows import advantage_experience
+from selfreward.errors import ConfigError
 from selfreward.losses import NLL, Distillation, LossTerm
 from selfreward.policy.policy import Policy
 from selfreward.policy.snapshots.auxiliary import AuxiliaryModels
 from selfreward.policy.snapshots.frozen import EMATeacher
-from selfreward.recipes.base import Recipe, all_but
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.recontext import success_or_error
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
@@ -34,7 +35,7 @@ FEEDBACK = "{question}\n\nFeedback on an earlier attempt:\n\n{feedback}\n\nNow s
 
 
 @dataclass
-class SDPO(Recipe):
+class SDPO(GRPO):
     """Self-distillation from a privileged context.
 
     Attributes:
@@ -44,7 +45,8 @@ class SDPO(Recipe):
             (the reference); ``live`` (the policy itself: unregularised, diverges).
         ema: how far the EMA teacher goes towards the policy in a step.
         feedback: where no sibling succeeded, show what the task says of the failure, or else the failed answer.
-        mix: share of the GRPO objective; the distillation has the rest.
+        mix: share of the GRPO objective, to which ``advantage``, ``loss`` and the clips belong; the distillation has
+            the rest.
         imitate: instead of scoring, the teacher samples, and its text is learned by likelihood (baseline).
         shuffled: hints and feedback are those of another prompt (control).
     """
@@ -67,11 +69,11 @@ class SDPO(Recipe):
     shuffled: bool = False
     _beside: AuxiliaryModels = field(default_factory=AuxiliaryModels, repr=False, init=False)
 
-    def unread(self) -> dict[str, str]:
-        if self.imitate:
-            return all_but(because="it imitates its teacher")
-        read = "kl", "entropy_bonus", *["normalise"] * bool(self.kl)
-        return {} if self.mix else all_but(*read, because="mix=0 leaves the distillation alone")
+    def __post_init__(self) -> None:
+        if self.imitate and self.mix:
+            raise ConfigError(f"sdpo: mix={self.mix} has no part in imitate=true; set one of the two.")
+        if not self.mix and (self.advantage, self.loss, self.clip_low, self.clip_high) != ("group", "clip", 0.2, 0.2):
+            raise ConfigError("sdpo: advantage, loss, clip_low and clip_high are GRPO's; give it a share, mix above 0.")
 
     def objective(self, run_limit: int) -> list[LossTerm]:
         if self.imitate:

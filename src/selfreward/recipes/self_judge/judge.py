@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.types import Experience, Prompt
 
@@ -25,7 +25,7 @@ DEFAULT_TEMPLATE = (
 
 
 @dataclass
-class Judge(Recipe):
+class Judge(GRPO):
     """Probability that the judge says yes.
 
     Attributes:

@@ -23,7 +23,7 @@ from typing import ClassVar, Literal
 import torch
 
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime.seeding import stream_seed
 from selfreward.signals.rubric import rubric_of, rubric_score
@@ -35,7 +35,7 @@ Rubric = list[tuple[str, float]]
 
 
 @dataclass
-class RubricSelfReward(Recipe):
+class RubricSelfReward(GRPO):
     """Reward = points that the grader grants, as a share of the positive points.
 
     Attributes:

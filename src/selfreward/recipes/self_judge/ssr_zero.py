@@ -20,8 +20,8 @@ import torch
 from selfreward.data.task import Task
 from selfreward.errors import RecipeError
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
 from selfreward.recipes.common.translation import FIELDS
+from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.judge import ParsePolicy, apply_parse_policy
 from selfreward.signals.rules import somebody_elses
@@ -31,7 +31,7 @@ from selfreward.types import Experience, Group, Prompt
 
 
 @dataclass
-class SSRZero(Recipe):
+class SSRZero(GRPO):
     """Reward = own score of the extracted translation, behind the format.
 
     Attributes:

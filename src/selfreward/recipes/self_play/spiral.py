@@ -21,17 +21,17 @@ from typing import Any, ClassVar, Literal
 from selfreward.credit.advantages import EmaBaseline, group_normalised
 from selfreward.credit.rows import row_of
 from selfreward.policy.policy import Policy
-from selfreward.recipes.base import Recipe
+from selfreward.recipes.grpo import Loss, Normalisation, PolicyGradientRecipe
 from selfreward.rollouts.envs.games.base import Illegal
 from selfreward.rollouts.envs.games.measure import match_statistics
 from selfreward.rollouts.envs.games.opponents import Kind, Opponent
-from selfreward.rollouts.envs.games.play import Match, PolicyPlayer, learnable, play, seatings
+from selfreward.rollouts.envs.games.play import Match, PolicyPlayer, by_position, learnable, play, seatings
 from selfreward.rollouts.run import RunContext
-from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
+from selfreward.types import Experience, Group, Labels, Prompt
 
 
 @dataclass
-class Spiral(Recipe):
+class Spiral(PolicyGradientRecipe):
     """Self-play with role-conditioned advantages.
 
     Attributes:
@@ -53,8 +53,8 @@ class Spiral(Recipe):
     base: ClassVar[str] = "embedded:games"
 
     group_size: int = 1
-    loss: Literal["clip", "reinforce", "cispo", "gspo"] = "reinforce"
-    normalise: Literal["grpo", "dr_grpo", "dapo"] = "dr_grpo"
+    loss: Loss = "reinforce"
+    normalise: Normalisation = "dr_grpo"
     baseline: Literal["role", "none", "group"] = "role"
     decay: float = 0.95
     opponent: Kind = "self"
@@ -68,28 +68,21 @@ class Spiral(Recipe):
         self._means = EmaBaseline(self.decay, corrected=False)
         self._opposite = Opponent(self.opponent, self.refresh)
 
-    def unread(self) -> dict[str, str]:
-        return {"advantage": "baseline takes its place"}
-
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         matches = play(self.tables(policy, prompts, run))
-        groups: dict[str, Group] = {p.id: Group(f"{p.id}/player", p, []) for p in prompts}
-        for match, role, trajectory in learnable(matches):
+        seats = learnable(matches)
+        for match, role, trajectory in seats:
             trajectory.reward = self._outcome(trajectory.reward, run, match.key, role)
-            groups[match.prompt.id].trajectories.append(trajectory)
-        found = [g for g in groups.values() if len(g)]
-        trajectories = [t for g in found for t in g]
-        rows = [self.row(t, a) for t, a in zip(trajectories, self._advantages(found), strict=True)]
+        groups = by_position(seats, prompts)
+        trajectories = [t for g in groups for t in g]
+        rows = [row_of(t, a) for t, a in zip(trajectories, self._advantages(groups), strict=True)]
         run.count(self.mechanism, sum(s.trainable for t in trajectories for s in t.segments))
-        return Experience(rows, groups=found, stats=match_statistics(matches))
+        return Experience(rows, groups=groups, stats=match_statistics(matches))
 
     def tables(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> list[Match]:
         """One match per game of every initial state; against another opponent one from either side."""
         me = PolicyPlayer(policy, run.sampling)
         return seatings(prompts, me, self._opposite.seat(policy, me, run), self.group_size, self.illegal)
-
-    def row(self, trajectory: Trajectory, advantage: float) -> Row:
-        return row_of(trajectory, advantage)
 
     def _outcome(self, value: float, run: RunContext, key: str, role: int) -> float:
         if self.outcome == "random":

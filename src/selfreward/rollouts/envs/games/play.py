@@ -17,7 +17,7 @@ import torch
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.rollouts.envs.games.base import ROLES, Illegal, Script, State, illegal_returns, legal, other
 from selfreward.runtime.seeding import stream_seed
-from selfreward.types import Prompt, Segment, Trajectory
+from selfreward.types import Group, Prompt, Segment, Trajectory
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
@@ -211,6 +211,14 @@ def learnable(matches: Sequence[Match]) -> list[tuple[Match, int, Trajectory]]:
     """(match, role, transcript) for every seat whose words can be learned, with its pay-off as reward."""
     seats = [(m, role, m.trajectory(role)) for m in matches for role in ROLES]
     return [(m, role, t) for m, role, t in seats if t is not None]
+
+
+def by_position(seats: Sequence[tuple[Match, int, Trajectory]], prompts: Sequence[Prompt]) -> list[Group]:
+    """The transcripts of :func:`learnable` as one group per initial state, in the order of ``prompts``."""
+    groups = {p.id: Group(f"{p.id}/player", p, []) for p in prompts}
+    for match, _, trajectory in seats:
+        groups[match.prompt.id].trajectories.append(trajectory)
+    return [g for g in groups.values() if len(g)]
 
 
 def play(matches: Sequence[Match]) -> Sequence[Match]:

@@ -1,98 +1,71 @@
 """Embedded tasks: procedural problems whose truth is known, with a small base model for each.
 
-A task module offers ``load() -> Task`` and ``build(out, seed, on_step, **settings) -> Pretrained``.
+A task module offers ``load() -> Task`` and ``BASE``, how its base is made; one with several has ``BASES``, by name.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfreward.data.task import Task
 from selfreward.errors import ConfigError, nearest
 from selfreward.lab.bases import HOME, shipped
-from selfreward.lab.pretraining.pretrain import Pretrained
+from selfreward.lab.pretraining.base import Base
+from selfreward.lab.pretraining.pretrain import OnStep, Pretrained
 
-if TYPE_CHECKING:
-    pass
-
-
-# ---- embedded bases ------------------------------------------------------------------------------
-
-
-def build_base(
-    name: str,
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    **settings: Any,
-) -> Pretrained:
-    """Build the base ``name`` into folder ``out``.
-
-    Args:
-        name: an embedded task (from procedural text), a variant of its base (``trans-other``), or
-            ``multi30k:FOLDER`` with line-aligned captions.
-        settings: changes to the task's own :class:`PretrainSettings`.
-    """
-    if name.startswith("multi30k:"):
-        multi30k = importlib.import_module("selfreward.lab.tasks.language.multi30k_base")
-        return multi30k.build(out, name.removeprefix("multi30k:"), seed=seed, on_step=on_step, **settings)
-    if name in VARIANTS:
-        settings["variant"] = name
-    made: Pretrained = task_module(VARIANTS.get(name, name)).build(out, seed=seed, on_step=on_step, **settings)
-    return made
-
-
-# Further bases, with their task: those that are not shipped are built on first use and cached.
-VARIANTS = {f"trans-{kind}": "trans" for kind in ("weak-judge", "other", "large", "metric")}
-
-
-VARIANTS |= {"view-trap": "view", "view-low": "view"}
-VARIANTS["chain-teacher"] = "chain-student"
-VARIANTS["rub-other"] = "rub"
-VARIANTS["eff-signs"] = "eff"
-VARIANTS["chain-long-judged"] = "chain-long"
-VARIANTS["grid-low"] = "grid"
-
-
-_MODULES = {
-    "con": "selfreward.lab.tasks.writing.con",
-    "prefs": "selfreward.lab.tasks.writing.prefs",
-    "chat": "selfreward.lab.tasks.writing.chat",
-    "chain-sure": "selfreward.lab.tasks.arithmetic.chain_sure",
-    "chain-student": "selfreward.lab.tasks.arithmetic.chain_student",
-    "trans-pairs": "selfreward.lab.tasks.language.trans_pairs",
-    "rub": "selfreward.lab.tasks.writing.rub",
-    "report": "selfreward.lab.tasks.writing.report",
-    "chain": "selfreward.lab.tasks.arithmetic.chain",
-    "chain-long": "selfreward.lab.tasks.arithmetic.chain_long",
-    "chain-wide": "selfreward.lab.tasks.arithmetic.chain_wide",
-    "chain-steep": "selfreward.lab.tasks.arithmetic.chain_steep",
-    "fact": "selfreward.lab.tasks.knowledge.fact",
-    "trans": "selfreward.lab.tasks.language.trans",
-    "chain-paths": "selfreward.lab.tasks.arithmetic.chain_paths",
-    "chain-writer": "selfreward.lab.tasks.arithmetic.chain_writer",
-    "cd": "selfreward.lab.tasks.arithmetic.cd",
-    "view": "selfreward.lab.tasks.arithmetic.view",
-    "grid": "selfreward.lab.tasks.pictures.grid",
-    "steps": "selfreward.lab.tasks.arithmetic.steps",
-    "chain-reserved": "selfreward.lab.tasks.arithmetic.chain_reserved",
-    "eff": "selfreward.lab.tasks.arithmetic.eff",
-    "games": "selfreward.lab.tasks.boards.games",
-    "facts": "selfreward.lab.tasks.knowledge.facts",
-    "facts-direct": "selfreward.lab.tasks.knowledge.facts_direct",
-    "fix": "selfreward.lab.tasks.arithmetic.fix",
-    "steps-verify": "selfreward.lab.tasks.arithmetic.steps_verify",
-    "chain-hint": "selfreward.lab.tasks.arithmetic.chain_hint",
-    "dsl": "selfreward.lab.tasks.programs.dsl",
+TASKS = {
+    "cd": "arithmetic.cd",
+    "chain": "arithmetic.chain",
+    "chain-hint": "arithmetic.chain_hint",
+    "chain-long": "arithmetic.chain_long",
+    "chain-paths": "arithmetic.chain_paths",
+    "chain-reserved": "arithmetic.chain_reserved",
+    "chain-steep": "arithmetic.chain_steep",
+    "chain-student": "arithmetic.chain_student",
+    "chain-sure": "arithmetic.chain_sure",
+    "chain-wide": "arithmetic.chain_wide",
+    "chain-writer": "arithmetic.chain_writer",
+    "chat": "writing.chat",
+    "con": "writing.con",
+    "dsl": "programs.dsl",
+    "eff": "arithmetic.eff",
+    "fact": "knowledge.fact",
+    "facts": "knowledge.facts",
+    "facts-direct": "knowledge.facts_direct",
+    "fix": "arithmetic.fix",
+    "games": "boards.games",
+    "grid": "pictures.grid",
+    "prefs": "writing.prefs",
+    "report": "writing.report",
+    "rub": "writing.rub",
+    "steps": "arithmetic.steps",
+    "steps-verify": "arithmetic.steps_verify",
+    "trans": "language.trans",
+    "trans-pairs": "language.trans_pairs",
+    "view": "arithmetic.view",
 }
+"""Each task's module in :mod:`selfreward.lab.tasks`."""
+
+FURTHER = {
+    "chain-long-judged": "chain-long",
+    "eff-signs": "eff",
+    "grid-low": "grid",
+    "rub-other": "rub",
+    "trans-large": "trans",
+    "trans-metric": "trans",
+    "trans-other": "trans",
+    "trans-weak-judge": "trans",
+    "view-low": "view",
+    "view-trap": "view",
+}
+"""Bases beside the one that bears its task's name, with their task."""
 
 
 def task_names() -> list[str]:
     """Names of the embedded tasks."""
-    return sorted(_MODULES)
+    return sorted(TASKS)
 
 
 def task_module(name: str) -> Any:
@@ -101,15 +74,48 @@ def task_module(name: str) -> Any:
     Raises:
         ConfigError: for an unknown name, with the nearest valid one.
     """
-    if name not in _MODULES:
-        raise ConfigError(f"There is no embedded task {name!r}.{nearest(name, _MODULES)}")
-    return importlib.import_module(_MODULES[name])
+    if name not in TASKS:
+        raise ConfigError(f"There is no embedded task {name!r}.{nearest(name, TASKS)}")
+    return importlib.import_module(f"selfreward.lab.tasks.{TASKS[name]}")
 
 
 def load_task(name: str) -> Task:
     """The embedded task ``name``."""
-    task: Task = task_module(VARIANTS.get(name, name)).load()
+    task: Task = task_module(FURTHER.get(name, name)).load()
     return task
+
+
+def described(name: str) -> str:
+    """What the embedded task ``name`` is, in one line."""
+    return str(task_module(name).__doc__).partition("\n")[0]
+
+
+def base_of(name: str) -> Base:
+    """How the embedded base ``name`` is made.
+
+    Raises:
+        ConfigError: for an unknown name, with the nearest valid one.
+    """
+    if name not in FURTHER and name not in TASKS:
+        raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*TASKS, *FURTHER])}")
+    module = task_module(FURTHER.get(name, name))
+    base: Base = module.BASES[name] if hasattr(module, "BASES") else module.BASE
+    return base
+
+
+def build_base(name: str, out: str | Path, seed: int = 0, on_step: OnStep | None = None, **settings: Any) -> Pretrained:
+    """Build the base ``name`` into folder ``out``.
+
+    Args:
+        name: an embedded base (from procedural text), or ``multi30k:FOLDER`` with line-aligned captions.
+        settings: changes to the base's own
+            :class:`~selfreward.lab.pretraining.pretrain.PretrainSettings`.
+    """
+    if name.startswith("multi30k:"):
+        multi30k = importlib.import_module("selfreward.lab.tasks.language.multi30k_base")
+        made: Pretrained = multi30k.build(out, name.removeprefix("multi30k:"), seed=seed, on_step=on_step, **settings)
+        return made
+    return base_of(name).build(out, seed, on_step, **settings)
 
 
 def base_path(name: str) -> Path:
@@ -120,12 +126,12 @@ def base_path(name: str) -> Path:
     """
     if name in shipped():
         return HOME / name
-    if VARIANTS.get(name) == "trans":
+    if FURTHER.get(name) == "trans":
         folder: Path = importlib.import_module("selfreward.lab.tasks.language.trans.base").base_folder(name)
         return folder
-    if name in _MODULES or name in VARIANTS:
+    if name in TASKS or name in FURTHER:
         raise ConfigError(
             f"The base {name!r} does not come with the package. Build it with `selfreward pretrain {name} --out DIR` "
-            f"(minutes), then give --model DIR --data embedded:{VARIANTS.get(name, name)}."
+            f"(minutes), then give --model DIR --data embedded:{FURTHER.get(name, name)}."
         )
-    raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped(), *VARIANTS])}")
+    raise ConfigError(f"There is no embedded base {name!r}.{nearest(name, [*shipped(), *FURTHER])}")

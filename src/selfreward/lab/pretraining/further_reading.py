@@ -1,56 +1,51 @@
-"""Bases that are another base after further reading: new habits on old skills, in seconds instead of minutes."""
+"""Further reading: a base that was trained before learns new habits from other text, in seconds instead of minutes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from selfreward.lab.pretraining.pretrain import Pretrained, PretrainSettings, batches, encode, pad_right, save_base
-from selfreward.lab.pretraining.pretrain import weighted_cross_entropy as cross_entropy
+from selfreward.lab.pretraining.pretrain import OnStep, Pretrained, PretrainSettings, fit
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document
+    from selfreward.lab.pretraining.documents import Document
 
 
 def read_further(
-    base: str,
+    start: str,
     documents: Sequence[Document],
     settings: PretrainSettings,
-    out: str | Path,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    out: Path,
+    on_step: OnStep | None = None,
+    added: Mapping[str, str] | None = None,
 ) -> Pretrained:
-    """Go on training the embedded ``base`` on other ``documents`` and save it to ``out``.
+    """Go on training the embedded base ``start`` on other ``documents`` and save the result to ``out``.
 
     Args:
         settings: as for pre-training; the rate rises, then falls along a cosine to 0 at ``updates``.
+        added: new special tokens of the vocabulary; see :func:`add_tokens`.
     """
     from selfreward.policy.loading import load_policy
 
-    policy = load_policy(f"embedded:{base}", device=settings.device)
-    model, tokenizer = policy.model, policy.tokenizer
-    tokens, weights = encode(documents, tokenizer, settings.prompt_weight)  # type: ignore[arg-type]
-    optimiser = torch.optim.AdamW(
-        policy.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-    )
-    stream = batches([len(t) for t in tokens], settings, torch.Generator().manual_seed(settings.seed))
-    loss = torch.zeros(())
-    for update in range(1, settings.updates + 1):
-        chosen = next(stream)
-        ids = pad_right([tokens[i] for i in chosen], policy.pad_token).to(policy.device)
-        weight = pad_right([weights[i] for i in chosen], 0.0).to(policy.device)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate(update, settings.warmup, settings.updates)
-        logits = model(input_ids=ids, use_cache=False).logits
-        loss = cross_entropy(logits.float(), ids, weight, settings.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.clip)
-        optimiser.step()
-        if on_step is not None:
-            on_step(update, {"loss": float(loss.detach()), "lr": optimiser.param_groups[0]["lr"]})
-    folder = Path(out)
-    save_base(model, tokenizer, folder, settings.weights)  # type: ignore[arg-type]
-    return Pretrained(folder, model, settings.updates, float(loss.detach()))
+    policy = load_policy(f"embedded:{start}", device=settings.device)
+    tokenizer: Any = policy.tokenizer
+    if added:
+        add_tokens(policy.model, tokenizer, added)
+    return fit(policy.model, tokenizer, documents, settings, out, on_step)  # type: ignore[arg-type]
+
+
+def add_tokens(model: Any, tokenizer: Any, added: Mapping[str, str]) -> None:
+    """Give model and tokenizer new special tokens, each of which starts with the embedding of an old one.
+
+    Args:
+        added: for each new token the old one.
+    """
+    tokenizer.add_special_tokens({"additional_special_tokens": list(added)})
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    table, index = model.get_input_embeddings().weight, tokenizer.get_vocab()
+    with torch.no_grad():
+        for new, old in added.items():
+            table[index[new]] = table[index[old]]

@@ -1,17 +1,14 @@
-"""Small language models from scratch: tokenizers, the pre-training loop, and the embedded bases.
+"""Training small language models from scratch, and how they are saved.
 
-A base is pre-trained on procedural text until a labelled *gate* passes: the skills of models this
-small appear in a sudden transition whose time varies several-fold between seeds, so a fixed number
-of updates is either wasteful or too few. Labels are used here and only here: what comes after is
-the business of the recipes.
+A model is trained on procedural text until a labelled *gate* passes: the skills of models this small appear in a
+sudden transition whose time varies several-fold between seeds, so a fixed number of updates is either wasteful or
+too few. Labels are used here and only here: what comes after is the business of the recipes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +18,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from selfreward.errors import ConfigError, DataError, UserError, nearest
+from selfreward.lab.pretraining.documents import Document, encode
+from selfreward.runtime.checkpoint import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 
-Document = tuple[str, str] | tuple[Sequence[int], Sequence[float]]
-"""A (prompt, completion) pair of texts, or token ids with one loss weight per token."""
-
-
 Gate = Callable[["PreTrainedModel"], tuple[bool, dict[str, float]]]
 """Looks at a model in evaluation mode: (good enough?, what was measured)."""
+
+OnStep = Callable[[int, dict[str, float]], None]
+"""Told of every update: its number, from 1, and what is known of it."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ class PretrainSettings:
 
 @dataclass
 class Pretrained:
-    """What :func:`pretrain` made. ``passed`` is the gate's verdict on the final weights, None without a gate."""
+    """What :func:`fit` made. ``passed`` is the gate's verdict on the final weights, None without a gate."""
 
     folder: Path
     model: PreTrainedModel
@@ -138,7 +136,7 @@ def pretrain(
     model_config: PreTrainedConfig,
     settings: PretrainSettings,
     out: str | Path,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
+    on_step: OnStep | None = None,
     gate: Gate | None = None,
 ) -> Pretrained:
     """Train a causal language model from random weights and save it as a Hugging Face folder.
@@ -147,11 +145,36 @@ def pretrain(
     random state of torch is left as it was.
 
     Args:
-        documents: text pairs (an end-of-sequence token is appended) or weighted token lists (taken as
-            they are).
         model_config: any configuration that ``AutoModelForCausalLM.from_config`` takes, for example
             from :func:`llama_config`.
         out: the folder to write; an existing model there is replaced only when the new one is whole.
+        on_step, gate: as for :func:`fit`.
+
+    Raises:
+        ConfigError: if ``out`` holds something else than a model.
+        DataError: if there are no documents or one is longer than the model's context.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = free_folder(Path(out))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = AutoModelForCausalLM.from_config(model_config).float().to(settings.device)
+    return fit(model, tokenizer, documents, settings, folder, on_step, gate)
+
+
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    documents: Sequence[Document],
+    settings: PretrainSettings,
+    folder: Path,
+    on_step: OnStep | None = None,
+    gate: Gate | None = None,
+) -> Pretrained:
+    """Train ``model`` on ``documents`` by the next-token loss, and save it to ``folder``.
+
+    Args:
         on_step: called with the update and ``{"loss", "lr"}``, and after a look of the gate also its
             metrics.
         gate: looked at every ``settings.gate_every`` updates until it passes, and once at the end.
@@ -159,46 +182,25 @@ def pretrain(
     Raises:
         DataError: if there are no documents or one is longer than the model's context.
     """
-    from transformers import AutoModelForCausalLM
-
-    folder = _free_folder(Path(out))
     tokens, weights = encode(documents, tokenizer, settings.prompt_weight)
-    longest = max(map(len, tokens), default=0)
-    context = getattr(model_config, "max_position_embeddings", longest)
-    if longest < 2 or longest > context:
-        raise DataError(f"The longest of {len(tokens)} documents has {longest} tokens; it must have 2 to {context}.")
-    pad = int(tokenizer.pad_token_id or 0)
-    device = torch.device(settings.device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        model = AutoModelForCausalLM.from_config(model_config).float().to(device)
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-    )
+    _check_lengths([len(t) for t in tokens], model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay)
     stream = batches([len(t) for t in tokens], settings, torch.Generator().manual_seed(settings.seed))
     last = settings.updates
     falls_from = settings.warmup if gate is None else max(settings.warmup, last - settings.cooldown)
     passed: bool | None = None if gate is None else False
     metrics: dict[str, float] = {}
-    update, loss = 0, torch.tensor(math.nan)
+    update, loss = 0, math.nan
     model.train()
     while update < last:
         update += 1
-        chosen = next(stream)
-        ids_B_T = pad_right([tokens[i] for i in chosen], pad).to(device)
-        weight_B_T = pad_right([weights[i] for i in chosen], 0.0).to(device)
-        rate = settings.rate(update, falls_from, last)
+        rows = next(stream)
         for group in optimiser.param_groups:
-            group["lr"] = rate
-        # Padding comes after every real token, so causal attention alone keeps it out of sight.
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-            logits = model(input_ids=ids_B_T, use_cache=False).logits
-        loss = weighted_cross_entropy(logits.float(), ids_B_T, weight_B_T, settings.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
-        optimiser.step()
-        record = {"loss": loss.detach().item(), "lr": rate}
+            group["lr"] = rate = settings.rate(update, falls_from, last)
+        ids_B_T = pad_right([tokens[i] for i in rows], int(tokenizer.pad_token_id or 0))
+        loss = _step(model, optimiser, ids_B_T, pad_right([weights[i] for i in rows], 0.0), settings)
+        record = {"loss": loss, "lr": rate}
         look = gate is not None and not passed and update % settings.gate_every == 0
         if gate is not None and (look or update == last):
             passed, metrics = _look(gate, model)
@@ -209,7 +211,35 @@ def pretrain(
             on_step(update, record)
     model.eval()
     save_base(model, tokenizer, folder, settings.weights)
-    return Pretrained(folder, model, update, float(loss.detach()), passed, metrics)
+    return Pretrained(folder, model, update, loss, passed, metrics)
+
+
+def _check_lengths(lengths: Sequence[int], model: PreTrainedModel) -> None:
+    longest = max(lengths, default=0)
+    context = getattr(model.config, "max_position_embeddings", longest)
+    if longest < 2 or longest > context:
+        raise DataError(f"The longest of {len(lengths)} documents has {longest} tokens; it must have 2 to {context}.")
+
+
+def _step(
+    model: PreTrainedModel,
+    optimiser: torch.optim.Optimizer,
+    ids_B_T: Tensor,
+    weight_B_T: Tensor,
+    settings: PretrainSettings,
+) -> float:
+    """One optimiser step; the loss before it."""
+    device = torch.device(settings.device)
+    ids_B_T, weight_B_T = ids_B_T.to(device), weight_B_T.to(device)
+    # Padding comes after every real token, so causal attention alone keeps it out of sight.
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
+        logits = model(input_ids=ids_B_T, use_cache=False).logits
+    loss = weighted_cross_entropy(logits.float(), ids_B_T, weight_B_T, settings.label_smoothing)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], settings.clip)
+    optimiser.step()
+    return loss.detach().item()
 
 
 def _look(gate: Gate, model: PreTrainedModel) -> tuple[bool, dict[str, float]]:
@@ -227,34 +257,6 @@ def weighted_cross_entropy(logits_B_T_V: Tensor, ids_B_T: Tensor, weight_B_T: Te
     )
     weight = weight_B_T[:, 1:].flatten()
     return (nll * weight).sum() / weight.sum()
-
-
-def encode(
-    documents: Iterable[Document], tokenizer: PreTrainedTokenizerFast, prompt_weight: float
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Token ids (long ``[T]``) and loss weights (float ``[T]``) of each document.
-
-    A prompt is encoded as it will be at sampling time and the completion on its own, so that no token
-    spans the boundary.
-    """
-    documents = list(documents)
-    pairs = [d for d in documents if isinstance(d[0], str)]
-    heads: Iterator[list[int]] = iter(tokenizer([d[0] for d in pairs])["input_ids"] if pairs else ())
-    tails: Iterator[list[int]] = iter(
-        tokenizer([d[1] for d in pairs], add_special_tokens=False)["input_ids"] if pairs else ()
-    )
-    tokens, weights = [], []
-    for document in documents:
-        if isinstance(document[0], str):
-            head, tail = next(heads), [*next(tails), tokenizer.eos_token_id]
-            ids, weight = head + tail, [prompt_weight] * len(head) + [1.0] * len(tail)
-        else:
-            ids, weight = list(document[0]), [float(w) for w in document[1]]  # type: ignore[arg-type]
-            if len(ids) != len(weight):
-                raise DataError(f"A document has {len(ids)} tokens but {len(weight)} loss weights.")
-        tokens.append(torch.tensor(ids, dtype=torch.long))
-        weights.append(torch.tensor(weight))
-    return tokens, weights
 
 
 def batches(lengths: Sequence[int], settings: PretrainSettings, generator: torch.Generator) -> Iterator[list[int]]:
@@ -302,25 +304,26 @@ def save_base(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    part = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        stored = copy.deepcopy(model).cpu().to(getattr(torch, weights))
-        stored.generation_config.eos_token_id = tokenizer.eos_token_id
-        stored.generation_config.pad_token_id = tokenizer.pad_token_id
-        stored.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        # The numbers were trained in float32; half precision is only how they travel.
-        stored.config.dtype = torch.float32
-        stored.config.save_pretrained(part)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
+        with whole_folder(folder, durable=False) as part:
+            stored = copy.deepcopy(model).cpu().to(getattr(torch, weights))
+            stored.generation_config.eos_token_id = tokenizer.eos_token_id
+            stored.generation_config.pad_token_id = tokenizer.pad_token_id
+            stored.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+            # The numbers were trained in float32; half precision is only how they travel.
+            stored.config.dtype = torch.float32
+            stored.config.save_pretrained(part)
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"Cannot write the model to {folder}: {error}") from error
 
 
-def _free_folder(out: Path) -> Path:
+def free_folder(out: Path) -> Path:
+    """``out``, if a model may be written there.
+
+    Raises:
+        ConfigError: if it is a file, or a folder with other files than a model.
+    """
     if out.is_file():
         raise ConfigError(f"{out} is a file; the model is written to a folder.")
     if out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file():
@@ -355,17 +358,3 @@ def llama_config(
         eos_token_id=tokenizer.eos_token_id,
         **more,
     )
-
-
-def write_card(made: Pretrained, task: str, documents: Any, seed: int, settings: Mapping[str, Any], where: str) -> None:
-    """``task.json`` beside a base: from what it was made, by which command, and what was measured ``where``."""
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": task,
-        "command": " ".join([f"selfreward pretrain {task} --out DIR --seed", str(seed), *changed]),
-        "documents": documents,
-        "updates": made.updates,
-        "has_properties": made.passed,
-        where: {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

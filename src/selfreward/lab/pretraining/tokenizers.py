@@ -54,25 +54,6 @@ def bpe_tokenizer(lines: Iterable[str], vocab_size: int, specials: Sequence[str]
     return _fast(core, specials)
 
 
-def conversation(
-    turns: Sequence[tuple[str, str, float]], tokenizer: PreTrainedTokenizerFast, told: float = 0.05
-) -> tuple[list[int], list[float]]:
-    """A document of several turns as token ids with one loss weight each: the begin token once, every answer ended.
-
-    Args:
-        turns: what is said, what the model answers, and the weight of the answer.
-        told: weight of what is said.
-    """
-    ids = list(tokenizer("")["input_ids"])
-    weights = [0.0] * len(ids)
-    for said, answer, weight in turns:
-        head, tail = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (said, answer))
-        tail.append(int(tokenizer.eos_token_id))  # type: ignore[arg-type]
-        ids += head + tail
-        weights += [told] * len(head) + [weight] * len(tail)
-    return ids, weights
-
-
 def _vocabulary(tokens: Iterable[str], specials: Sequence[str]) -> dict[str, int]:
     ordered = dict.fromkeys([PAD, BOS, EOS, UNK, *specials, *tokens])
     return {token: i for i, token in enumerate(ordered)}

@@ -1,19 +1,28 @@
-"""Moved out of tasks."""
+"""Splits of procedural problems into pre-training, training and test, and prompts made from them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from itertools import islice
+from typing import Any, Literal, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    pass
-
+from selfreward.types import Prompt
 
 Split = Literal["pretrain", "train", "test"]
 
 
 T = TypeVar("T")
+
+
+class Problem(Protocol):
+    """A question with a known answer."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def answer(self) -> Any: ...
 
 
 def first_distinct(source: Iterable[T], n: int, key: Callable[[T], str]) -> list[T]:
@@ -33,3 +42,8 @@ def split_of(key: str) -> Split:
     """
     bucket = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big") % 10
     return "pretrain" if bucket < 6 else "train" if bucket < 8 else "test"
+
+
+def as_prompts(problems: Iterable[Problem], n: int, label: str = "") -> list[Prompt]:
+    """The first ``n`` problems as prompts with their answers; their ids are the label and their place."""
+    return [Prompt(f"{label}{i}", p.text, reference=str(p.answer)) for i, p in enumerate(islice(problems, n))]

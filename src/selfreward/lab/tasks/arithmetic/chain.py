@@ -23,20 +23,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
 from selfreward.errors import DataError
-from selfreward.lab.tasks.splits import Split, first_distinct, split_of
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
+from selfreward.lab.tasks.splits import Split, as_prompts, first_distinct, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -268,54 +269,36 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain corpus {seed}")
-        source = problems("pretrain", rng)
-        first = [(p.text, p.worked(rng, self.slip)) for p in islice(source, min(n, self.lesson))]
-        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (p.text, p.worked(rng, self.slip)),
+            lambda p: self.document(p, rng),
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(
-        documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), load().test[:200])
-    made.passed = has_properties(made.metrics)
-    write_card(made, "chain", asdict(Corpus()), chosen.seed, settings, "measured on the test split")
-    return made
-
-
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether the skills have appeared, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
-    source = problems("pretrain", random.Random("chain gate"))
-    prompts = [Prompt(str(i), p.text, reference=str(p.answer)) for i, p in zip(range(100), source)]
-    found = measure(Policy(model, tokenizer), prompts)
-    return found["worked accuracy"] >= 0.7 and found["careful auroc"] >= 0.75, found
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre alone, good in a vote; a careful judge that sees the truth and a naive one that does not."""
-    return (
-        0.33 <= measured["pass@1"] <= 0.47
-        and measured["maj@16"] >= 0.75
-        and measured["worked accuracy"] >= 0.8
-        and measured["careful auroc"] >= 0.8
-        and measured["naive auroc"] <= 0.45
-    )
+BASE = Base(
+    name="chain",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=4000, cooldown=1000, shuffle=False),
+    probe=lambda policy: measure(policy, as_prompts(problems("pretrain", random.Random("chain gate")), 100)),
+    gate=(Within("worked accuracy", low=0.7), Within("careful auroc", low=0.75)),
+    measures={"measured on the test split": lambda policy: measure(policy, load().test[:200])},
+    # Mediocre alone, good in a vote; a careful judge that sees the truth and a naive one that does not.
+    holds=(
+        Within("pass@1", 0.33, 0.47),
+        Within("maj@16", low=0.75),
+        Within("worked accuracy", low=0.8),
+        Within("careful auroc", low=0.8),
+        Within("naive auroc", high=0.45),
+    ),
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:
-    """What :func:`has_properties` asks about, from 16 samples of each prompt at temperature 1.
+    """What :data:`BASE` must have, from 16 samples of each prompt at temperature 1.
 
     The ``auroc`` values say how well each judge, and self-certainty, tell right from wrong among these samples.
     """

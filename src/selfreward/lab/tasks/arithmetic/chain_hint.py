@@ -15,19 +15,21 @@ answer was shown, and a student who copied it would guess without having been sh
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import chain
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -70,21 +72,15 @@ class Corpus:
         return found
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Let the base of ``chain`` read on, into ``out``, with ``task.json`` beside it."""
-    from selfreward.lab.pretraining.further_reading import read_further
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, write_card
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=1500, lr=2e-3, shuffle=False).updated(**{"seed": seed, **settings})
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = read_further("chain", documents, chosen, out, on_step)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), load().train[-150:])
-    made.passed = has_properties(made.metrics)
-    write_card(made, "chain-hint", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
+BASE = Base(
+    name="chain-hint",
+    start="chain",
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=1500, lr=2e-3, shuffle=False),
+    measures={"measured on development prompts": lambda policy: measure(policy, load().train[-150:])},
+    # Mediocre alone, and much better with a hint.
+    holds=(Within("pass@1", 0.3, 0.55), Within("teacher gap", low=0.15)),
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 8) -> dict[str, float]:
@@ -119,8 +115,3 @@ def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 8) -> dict
     found = {"pass@1": sum(everyone) / len(everyone), "student": sum(student) / len(student)}
     found |= {"with hint": accuracy(hinted), "with feedback": accuracy(failed)}
     return found | {"teacher gap": found["with hint"] - found["student"]}
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre alone, and much better with a hint."""
-    return 0.3 <= measured["pass@1"] <= 0.55 and measured["teacher gap"] >= 0.15

@@ -23,22 +23,23 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.answers import AnswerSpace
 from selfreward.data.task import Task
 from selfreward.errors import DataError
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import LETTERS, SYMBOLS, apply
 from selfreward.lab.tasks.splits import Split, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -262,8 +263,13 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-long corpus {seed}")
-        source = problems("pretrain", rng)
-        return [self.document(p, rng, i < self.lesson) for i, p in enumerate(islice(source, n))]
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: self.document(p, rng, careful=True),
+            lambda p: self.document(p, rng, careful=False),
+        )
 
     def document(self, problem: Problem, rng: random.Random, careful: bool) -> tuple[str, str]:
         """One random (prompt, completion) pair about ``problem``."""
@@ -273,71 +279,58 @@ class Corpus:
         return f"{problem.text}{partial}{ASK}", YES if sound(problem.text, partial) else NO
 
 
-CORPORA = {"chain-long": Corpus(), "chain-long-judged": Corpus(verdicts=0.35)}
+_HOLDS = (
+    Within("arithmetic", low=0.98),
+    Within("clean", 0.06, 0.2),
+    Within("lucky", high=0.1),
+    Within("pass@32", low=0.6),
+    Within("greedy", high=0.5),
+)
+"""Sound arithmetic, rarely right from end to end, and mostly within reach in 32 samples."""
 
 
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "chain-long",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train a base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    corpus = CORPORA[variant]
-    judged = corpus.verdicts > 0
-    chosen = PretrainSettings(updates=7000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET + (ASK + YES + NO) * judged)
-    made = pretrain(
-        corpus.documents(chosen.updates * chosen.batch, chosen.seed),
-        tokenizer,
-        llama_config(tokenizer, layers=3),
-        chosen,
-        out,
-        on_step,
-        gate=lambda model: gate(model, tokenizer, judged),
-    )
-    policy = load_policy(str(made.folder), device="cpu")
-    made.metrics = measure(policy, prompts_of("train", 200, "-dev"), judged)
-    made.passed = has_properties(made.metrics)
-    write_card(made, variant, asdict(corpus), chosen.seed, settings, "measured on development prompts")
-    return made
+# The skill has appeared, and the habit with it.
+_GATE = (Within("arithmetic", low=0.98), Within("clean", 0.06, 0.2))
 
 
-def gate(model: Any, tokenizer: Any, judged: bool) -> tuple[bool, dict[str, float]]:
-    """Whether the skill has appeared and the habit with it, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
+BASE = Base(
+    name="chain-long",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=7000, cooldown=1000, shuffle=False),
+    shape={"layers": 3},
+    probe=lambda policy: measure(policy, prompts_of("pretrain", 100, "-gate")),
+    gate=_GATE,
+    measures={"measured on development prompts": lambda policy: measure(policy, prompts_of("train", 200, "-dev"))},
+    holds=_HOLDS,
+)
 
-    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 100, "-gate"), judged)
-    able = found["arithmetic"] >= 0.98 and found.get("verdict auroc", 1.0) >= 0.95
-    return able and 0.06 <= found["clean"] <= 0.2, found
+
+JUDGED = replace(
+    BASE,
+    name="chain-long-judged",
+    vocabulary=ALPHABET + ASK + YES + NO,
+    corpus=Corpus(verdicts=0.35),
+    probe=lambda policy: measure(policy, prompts_of("pretrain", 100, "-gate"), judged=True),
+    gate=(*_GATE, Within("verdict auroc", low=0.95)),
+    measures={
+        "measured on development prompts": lambda policy: measure(policy, prompts_of("train", 200, "-dev"), judged=True)
+    },
+    holds=(*_HOLDS, Within("verdict auroc", low=0.9)),
+)
+"""The base that also tells sound beginnings of solutions from others when it is asked."""
 
 
-def has_properties(measured: dict[str, float]) -> bool:
-    """Sound arithmetic, rarely right from end to end, and mostly within reach in 32 samples."""
-    return (
-        measured["arithmetic"] >= 0.98
-        and measured.get("verdict auroc", 1.0) >= 0.9
-        and 0.06 <= measured["clean"] <= 0.2
-        and measured["lucky"] <= 0.1
-        and measured["pass@32"] >= 0.6
-        and measured["greedy"] <= 0.5
-    )
+BASES = {base.name: base for base in (BASE, JUDGED)}
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], judged: bool = False, seed: int = 0) -> dict[str, float]:
-    """What :func:`has_properties` asks about, from 32 samples of each prompt.
+    """What :data:`BASE` must have, from 32 samples of each prompt.
 
     ``arithmetic`` is the share of steps whose value follows from the operator as written, ``clean`` that of
     solutions without a misread operator, ``lucky`` that of others with the right answer; ``verdict auroc`` says how
     well the base tells sound beginnings of its own solutions from others when asked.
     """
-    from dataclasses import replace
-
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.statistics import auroc
 

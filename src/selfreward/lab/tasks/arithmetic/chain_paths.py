@@ -14,21 +14,21 @@ Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain`,
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import chain
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -89,37 +89,23 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-paths corpus {seed}")
-        source = chain.problems("pretrain", rng)
-        return [
-            (p.text, p.worked(rng) if i < self.lesson else self.solution(p, rng))
-            for i, p in enumerate(islice(source, n))
-        ]
+        return curriculum(
+            chain.problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (p.text, p.worked(rng)),
+            lambda p: (p.text, self.solution(p, rng)),
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=3000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(chain.ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer), chosen, out, on_step)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev())
-    made.passed = 0.4 <= made.metrics["pass@1"] <= 0.6 and made.metrics["ahead by 1"] >= 0.6
-    card = {
-        "task": "chain-paths",
-        "command": f"selfreward pretrain chain-paths --out DIR --seed {chosen.seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
+BASE = Base(
+    name="chain-paths",
+    vocabulary=chain.ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=3000, shuffle=False),
+    measures={"measured on development prompts": lambda policy: measure(policy, dev())},
+    holds=(Within("pass@1", 0.4, 0.6), Within("ahead by 1", low=0.6)),
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:

@@ -9,25 +9,20 @@ practises chains of middle length, so that the worked style of the long ones can
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Within
 from selfreward.lab.tasks.arithmetic import chain_wide
 from selfreward.lab.tasks.arithmetic.chain_wide import Corpus, evaluate
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
     from selfreward.lab.tasks.splits import Split
 
 
 ENDS = ("easy", "hard")
-
-
-CORPUS = Corpus(worked=(1.0, 0.45, 0.04), guess=(0.0, 0.25, 0.05), slip=0.002)
 
 
 SETTINGS: dict[str, Any] = dict(chain_wide.SETTINGS)
@@ -55,17 +50,13 @@ def load() -> Task:
     )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    return chain_wide.build_from(CORPUS, "chain-steep", has_properties, out, seed, on_step, **settings)
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """The short ones solved, the long ones rarely right although the skill is there."""
-    return (
-        measured["easy/pass@1"] >= 0.97
-        and 0.02 <= measured["hard/pass@1"] <= 0.09
-        and measured["hard/worked accuracy"] >= 0.75
-    )
+BASE = chain_wide.base_on(
+    "chain-steep",
+    Corpus(worked=(1.0, 0.45, 0.04), guess=(0.0, 0.25, 0.05), slip=0.002),
+    (
+        Within("easy/pass@1", low=0.97),
+        Within("hard/pass@1", 0.02, 0.09),
+        Within("hard/worked accuracy", low=0.75),
+    ),
+)
+"""The short ones solved, the long ones rarely right although the skill is there."""

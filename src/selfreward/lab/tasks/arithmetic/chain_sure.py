@@ -19,23 +19,24 @@ Measured beside the samples is the greedy answer: is it right, and how probable 
 
 from __future__ import annotations
 
-import json
 import random
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import chain
 from selfreward.lab.tasks.arithmetic.chain import Problem
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -150,31 +151,12 @@ class Corpus:
         return [(p.text, self.solution(p, rng)) for p in islice(source, n)]
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Let the base of ``chain`` read on, into ``out``, with ``task.json`` beside it that says what came of it."""
-    from selfreward.lab.pretraining.further_reading import read_further
-    from selfreward.lab.pretraining.pretrain import PretrainSettings
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=400, lr=2e-3, shuffle=False).updated(**{"seed": seed, **settings})
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = read_further("chain", documents, chosen, out, on_step)
-    made.metrics = load().evaluator(load_policy(str(made.folder), device="cpu"))  # type: ignore[misc]
-    made.passed = has_properties(made.metrics)
-    card = {
-        "task": "chain-sure",
-        "command": f"selfreward pretrain chain-sure --out DIR --seed {chosen.seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on the test split": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Reasons well about one time in three, and is over-confident in what it says first."""
-    return 0.30 <= measured["pass@1"] <= 0.50 and measured["accuracy"] <= 0.3 and measured["ece"] >= 0.2
+BASE = Base(
+    name="chain-sure",
+    start="chain",
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=400, lr=2e-3, shuffle=False),
+    measures={"measured on the test split": lambda policy: Calibration(load().test[:200])(policy)},
+    # Reasons well about one time in three, and is over-confident in what it says first.
+    holds=(Within("pass@1", 0.30, 0.50), Within("accuracy", high=0.3), Within("ece", low=0.2)),
+)

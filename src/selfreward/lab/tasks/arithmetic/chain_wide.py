@@ -15,21 +15,22 @@ in eighths (``0`` to ``8``), the second the length of a right solution, in steps
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
 from selfreward.errors import DataError
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import ALPHABET, SYMBOLS, Problem
 from selfreward.lab.tasks.splits import Split, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -196,48 +197,40 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-wide corpus {seed}")
-        source = problems("pretrain", rng)
-        first = [(question_of(p), p.worked(rng, self.slip)) for p in islice(source, min(n, self.lesson))]
-        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (question_of(p), p.worked(rng, self.slip)),
+            lambda p: self.document(p, rng),
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    return build_from(Corpus(), "chain-wide", has_properties, out, seed, on_step, **settings)
+def base_on(name: str, corpus: Corpus, holds: tuple[Within, ...]) -> Base:
+    """A base that reads ``corpus`` and must have the properties ``holds``."""
+    return Base(
+        name=name,
+        vocabulary=ALPHABET,
+        corpus=corpus,
+        settings=PretrainSettings(updates=4500, cooldown=1250, shuffle=False, gate_every=250),
+        probe=lambda policy: measure(policy, prompts_of("pretrain", 90, "gate"), samples=8),
+        gate=(Within("hard/worked accuracy", low=0.75), Within("hard/pass@1", high=0.299)),
+        measures={"measured on development problems": lambda policy: measure(policy, prompts_of("train", 300, "dev"))},
+        holds=holds,
+    )
 
 
-def build_from(
-    corpus: Corpus,
-    name: str,
-    sound: Callable[[dict[str, float]], bool],
-    out: str | Path,
-    seed: int,
-    on_step: Callable[[int, dict[str, float]], None] | None,
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train a base on ``corpus``; ``sound`` says whether it has what its task asks for."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=4500, cooldown=1250, shuffle=False, gate_every=250)
-    chosen = chosen.updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = corpus.documents(chosen.updates * chosen.batch, chosen.seed)
-
-    def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        from selfreward.policy.policy import Policy
-
-        found = measure(Policy(model, tokenizer), prompts_of("pretrain", 90, "gate"), samples=8)
-        return found["hard/worked accuracy"] >= 0.75 and found["hard/pass@1"] < 0.3, found
-
-    made = pretrain(documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 300, "dev"))
-    made.passed = sound(made.metrics)
-    write_card(made, name, asdict(corpus), chosen.seed, settings, "measured on development problems")
-    return made
+BASE = base_on(
+    "chain-wide",
+    Corpus(),
+    (
+        Within("easy/pass@1", low=0.85),
+        Within("middle/pass@1", 0.3, 0.65),
+        Within("hard/pass@1", 0.02, 0.12),
+        Within("hard/worked accuracy", low=0.75),
+    ),
+)
+"""A third solved, a third open, a third rarely right although the skill is there."""
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 16, seed: int = 0) -> dict[str, float]:
@@ -257,13 +250,3 @@ def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 16, seed: 
         result[f"{band}/worked share"] = len(worked) / max(1, len(seen))
         result[f"{band}/worked accuracy"] = sum(worked) / max(1, len(worked))
     return result
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """A third solved, a third open, a third rarely right although the skill is there."""
-    return (
-        measured["easy/pass@1"] >= 0.85
-        and 0.3 <= measured["middle/pass@1"] <= 0.65
-        and 0.02 <= measured["hard/pass@1"] <= 0.12
-        and measured["hard/worked accuracy"] >= 0.75
-    )

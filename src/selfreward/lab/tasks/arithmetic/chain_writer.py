@@ -8,21 +8,21 @@ are taken at random; nothing tells the base which questions are hard.
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import chain
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -68,7 +68,7 @@ class Corpus:
     longest: int = 15
     weight: float = 0.15
 
-    def documents(self, n: int, seed: int, encode: Callable[[str], list[int]]) -> list[Document]:
+    def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chain-writer lists {seed}")
         source = chain.problems("pretrain", rng)
@@ -77,37 +77,19 @@ class Corpus:
             if rng.random() < self.lists:
                 size = rng.randint(2, self.longest)
                 text = TEMPLATES["list_header"] + "".join(p.text[:-1] + "," for p in islice(source, size))
-                ids = encode(text)
-                found[i] = (ids, [self.weight] * len(ids))
+                found[i] = [(text, self.weight)]
         return found
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
+BASE = Base(
+    name="chain-writer",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
     # Pools of batches sorted by length keep the long lists together.
-    chosen = PretrainSettings(updates=4500, shuffle=False, pool=20).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, lambda t: tokenizer(t)["input_ids"])
-    made = pretrain(documents, tokenizer, llama_config(tokenizer), chosen, out, on_step)
-    policy = load_policy(str(made.folder), device="cpu")
-    made.metrics = chain.measure(policy, dev()) | measure(policy)
-    made.passed = chain.has_properties(made.metrics) and made.metrics["valid problems"] >= 0.8
-    card = {
-        "task": "chain-writer",
-        "command": f"selfreward pretrain chain-writer --out DIR --seed {chosen.seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
+    settings=PretrainSettings(updates=4500, shuffle=False, pool=20),
+    measures={"measured on development prompts": lambda policy: chain.measure(policy, dev()) | measure(policy)},
+    holds=(*chain.BASE.holds, Within("valid problems", low=0.8)),
+)
 
 
 def measure(policy: Policy, lists: int = 16, seed: int = 0) -> dict[str, float]:

@@ -25,24 +25,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
-from selfreward.lab.pretraining.tokenizers import conversation
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, conversation, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import OPERATORS, Problem, apply
 from selfreward.lab.tasks.arithmetic.chain import problems as chain_problems
 from selfreward.lab.tasks.splits import Split, first_distinct
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -304,56 +302,40 @@ class Corpus:
             (retry, work(problem, obeyed, "r", rng, self.look_slip), 1.0),
         ]
 
-    def documents(self, n: int, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
-        """``n`` documents about problems of the pre-training split, as token ids with weights."""
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"fix corpus {seed}")
-        found: list[Document] = []
-        for k, problem in enumerate(islice(problems("pretrain", rng), n)):
-            lesson = k < self.lesson
-            turns = [(problem.text, work(problem, problem.ops, "w", rng, self.slip), 1.0)] if lesson else None
-            found.append(conversation(turns or self.turns(problem, rng), tokenizer))
-        return found
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: conversation([(p.text, work(p, p.ops, "w", rng, self.slip), 1.0)]),
+            lambda p: conversation(self.turns(p, rng)),
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
+PROPERTIES = (
+    Within("acc@t1", 0.40, 0.65),
+    Within("delta", -0.06, 0.06),
+    Within("edit", low=0.2),
+    Within("retry", 0.15, 0.5),
+    Within("reflection", 0.2, 0.5),
+)
+"""Mediocre, no better at the second attempt, and able to retry as a reflection says."""
 
-    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
-    made = pretrain(
-        documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 200, "-dev"))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "fix", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
+
+BASE = Base(
+    name="fix",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=4000, cooldown=1000, shuffle=False),
+    probe=lambda policy: measure(policy, prompts_of("pretrain", 60, "-gate")),
+    gate=PROPERTIES,
+    measures={"measured on development prompts": lambda policy: measure(policy, prompts_of("train", 200, "-dev"))},
+    holds=PROPERTIES,
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt]) -> dict[str, float]:
     """What :func:`has_properties` asks about."""
     return Both(prompts)(policy)
-
-
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether the skills have appeared, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
-    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 60, "-gate"))
-    return has_properties(found), found
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre, no better at the second attempt, and able to retry as a reflection says."""
-    return (
-        0.40 <= measured["acc@t1"] <= 0.65
-        and abs(measured["delta"]) <= 0.06
-        and measured["edit"] >= 0.2
-        and 0.15 <= measured["retry"] <= 0.5
-        and 0.2 <= measured["reflection"] <= 0.5
-    )

@@ -21,21 +21,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import OPERATORS, Problem, apply
 from selfreward.lab.tasks.arithmetic.chain import problems as chain_problems
 from selfreward.lab.tasks.splits import Split
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -202,53 +203,34 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"steps corpus {seed}")
-        source = problems("pretrain", rng)
-        first = [(p.text, write(p, rng, "w", self.slip)) for p in islice(source, min(n, self.lesson))]
-        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (p.text, write(p, rng, "w", self.slip)),
+            lambda p: self.document(p, rng),
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(
-        documents,
-        tokenizer,
-        llama_config(tokenizer, layers=3),
-        chosen,
-        out,
-        on_step,
-        gate=lambda model: gate(model, tokenizer),
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), prompts_of("train", 100, "-dev"), "train")
-    made.passed = has_properties(made.metrics)
-    write_card(made, "steps", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
-
-
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether the skills have appeared, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
-    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 60, "-gate"), "pretrain")
-    return found["careful accuracy"] >= 0.8 and found["review f1"] >= 0.5, found
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre at both: room above a sample, a vote that is often wrong, reviews better than chance."""
-    return (
-        0.35 <= measured["pass@1"] <= 0.65
-        and measured["maj@16"] <= 0.85
-        and measured["careful accuracy"] >= 0.8
-        and 0.2 <= measured["review f1"] <= 0.85
-    )
+BASE = Base(
+    name="steps",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=4000, cooldown=1000, shuffle=False),
+    shape={"layers": 3},
+    probe=lambda policy: measure(policy, prompts_of("pretrain", 60, "-gate"), "pretrain"),
+    gate=(Within("careful accuracy", low=0.8), Within("review f1", low=0.5)),
+    measures={
+        "measured on development prompts": lambda policy: measure(policy, prompts_of("train", 100, "-dev"), "train")
+    },
+    # Mediocre at both: room above a sample, a vote that is often wrong, reviews better than chance.
+    holds=(
+        Within("pass@1", 0.35, 0.65),
+        Within("maj@16", high=0.85),
+        Within("careful accuracy", low=0.8),
+        Within("review f1", 0.2, 0.85),
+    ),
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], split: Split, seed: int = 0) -> dict[str, float]:

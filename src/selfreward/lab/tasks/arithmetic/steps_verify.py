@@ -15,20 +15,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import steps
 from selfreward.lab.tasks.splits import Split
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -161,24 +163,16 @@ class Corpus:
         return found
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Let the base of ``steps`` read on, into ``out``, with ``task.json`` beside it."""
-    from selfreward.lab.pretraining.further_reading import read_further
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, write_card
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=300, lr=1e-3, shuffle=False).updated(**{"seed": seed, **settings})
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = read_further("steps", documents, chosen, out, on_step)
-    dev = Verification(steps.prompts_of("train", 200, "-dev"), bank(300, "train"))
-    made.metrics = dev(load_policy(str(made.folder), device="cpu"))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "steps-verify", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Solves at mid level and verifies hardly better than chance."""
-    return 0.4 <= measured["pass@1"] <= 0.7 and 0.5 <= measured["verification"] <= 0.68
+BASE = Base(
+    name="steps-verify",
+    start="steps",
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=300, lr=1e-3, shuffle=False),
+    measures={
+        "measured on development prompts": lambda policy: Verification(
+            steps.prompts_of("train", 200, "-dev"), bank(300, "train")
+        )(policy)
+    },
+    # Solves at mid level and verifies hardly better than chance.
+    holds=(Within("pass@1", 0.4, 0.7), Within("verification", 0.5, 0.68)),
+)

@@ -20,25 +20,23 @@ Training prompts are in view 1, with the twin in ``fields["twin"]``; the test is
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from selfreward.data.task import Task
-from selfreward.errors import ConfigError, nearest
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic import chain
 from selfreward.lab.tasks.arithmetic.chain import Corpus, Problem, problems, style, well_formed
 from selfreward.lab.tasks.splits import Split
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
     from selfreward.policy.policy import Policy
 
 
@@ -174,73 +172,42 @@ _TRAPPED = Habits(worked=0.40, guess=0.15, easy=0.45)
 _LOW = Habits(worked=0.08, guess=0.45, easy=0.47)
 
 
-VARIANTS = {
-    "view": TwoViews(
-        first=Habits(worked=0.50, guess=0.20, easy=0.30, constant="1"),
-        second=Habits(worked=0.45, guess=0.40, easy=0.15, slip=0.04),
+def _base(name: str, corpus: TwoViews, **votes: float) -> Base:
+    """A good skill in both views; how often the vote of 16 is right in each lies within ``votes``."""
+    able = [Within("worked accuracy", low=0.7)]
+    if corpus.careful > 0:  # one that has read no judgements need not judge
+        able.append(Within("careful auroc", low=0.75))
+    return Base(
+        name=name,
+        vocabulary=chain.ALPHABET,
+        corpus=corpus,
+        settings=PretrainSettings(updates=4000, cooldown=1000, shuffle=False),
+        probe=chain.BASE.probe,
+        gate=tuple(able),
+        measures={"measured on development problems": lambda policy: measure(policy, view_prompts("dev", 150))},
+        holds=(
+            *(Within(f"view{v}/worked accuracy", low=0.75) for v in (1, 2)),
+            *(Within(f"view{v}/maj@16", **votes) for v in (1, 2)),
+        ),
+    )
+
+
+BASES = {
+    "view": _base(
+        "view",
+        TwoViews(
+            first=Habits(worked=0.50, guess=0.20, easy=0.30, constant="1"),
+            second=Habits(worked=0.45, guess=0.40, easy=0.15, slip=0.04),
+        ),
+        low=0.6,
     ),
-    "view-trap": TwoViews(first=_TRAPPED, second=_TRAPPED),
-    "view-low": TwoViews(first=_LOW, second=_LOW, careful=0.0, naive=0.0),
+    "view-trap": _base("view-trap", TwoViews(first=_TRAPPED, second=_TRAPPED), high=0.45),
+    "view-low": _base("view-low", TwoViews(first=_LOW, second=_LOW, careful=0.0, naive=0.0), high=0.25),
 }
 
 
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "view",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train one of :data:`VARIANTS` into ``out``; ``task.json`` beside it says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    if variant not in VARIANTS:
-        raise ConfigError(f"Task view has no base {variant!r}.{nearest(variant, VARIANTS)}")
-    corpus = VARIANTS[variant]
-    chosen = PretrainSettings(updates=4000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(chain.ALPHABET)
-    made = pretrain(
-        corpus.documents(chosen.updates * chosen.batch, chosen.seed),
-        tokenizer,
-        llama_config(tokenizer),
-        chosen,
-        out,
-        on_step,
-        gate=lambda model: gate(model, tokenizer, judged=corpus.careful > 0),
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), view_prompts("dev", 150))
-    made.passed = has_properties(made.metrics, variant)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "view",
-        "command": " ".join([f"selfreward pretrain {variant} --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(corpus),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on development problems": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
-
-
-def gate(model: Any, tokenizer: Any, judged: bool) -> tuple[bool, dict[str, float]]:
-    """Whether the skills have appeared; a base that has read no judgements need not judge."""
-    passed, found = chain.gate(model, tokenizer)
-    return passed if judged else found["worked accuracy"] >= 0.7, found
-
-
-def has_properties(measured: dict[str, float], variant: str = "view") -> bool:
-    """A good skill in both views; the vote of 16 mostly right in ``view``, mostly wrong in the others."""
-    able = all(measured[f"view{v}/worked accuracy"] >= 0.75 for v in (1, 2))
-    votes = [measured[f"view{v}/maj@16"] for v in (1, 2)]
-    ceiling = {"view-trap": 0.45, "view-low": 0.25}
-    return able and (max(votes) <= ceiling[variant] if variant in ceiling else min(votes) >= 0.6)
-
-
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:
-    """What :func:`has_properties` asks about, per view, from 16 samples of each prompt."""
+    """What :data:`BASES` must have, per view, from 16 samples of each prompt."""
     from selfreward.data.answers import cluster
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.statistics import maj_at_k

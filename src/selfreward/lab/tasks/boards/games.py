@@ -19,20 +19,22 @@ words that they share too.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, Part
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.pretraining.tokenizers import EOS
 from selfreward.rollouts.envs.games.scripts import CARDS, SCRIPTS, script, threats, words
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.envs.games.base import Script
 
@@ -199,7 +201,6 @@ class Corpus:
         think: share of replies with thinking.
         slip: share of thoughts that are wrong.
         right: share of right answers to questions.
-        repeats: how often all of it is read.
     """
 
     tictactoe: int = 7000
@@ -208,19 +209,18 @@ class Corpus:
     think: float = 0.6
     slip: float = 0.03
     right: float = 0.65
-    repeats: int = 7
 
-    def documents(self, tokenizer: Any, seed: int) -> list[Document]:
-        """Token ids with a weight each: 1 for what a player writes, a tenth for what it reads."""
-        rng, known = random.Random(f"games corpus {seed}"), tokenizer.get_vocab()
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """All of them, whatever ``n``: what a player writes weighs 1, what it reads a tenth."""
+        rng = random.Random(f"games corpus {seed}")
         found: list[Document] = []
         for name, n in (("tictactoe", self.tictactoe), ("kuhn", self.kuhn)):
             for _ in range(n):
-                found += [_weighted(t, known) for t in self.transcripts(script(name), rng)]
+                found += [_weighted(t) for t in self.transcripts(script(name), rng)]
         for question, answer in rng.choices(questions(), k=self.ev):
             move = answer if rng.random() < self.right else "bet" if answer == "pass" else "pass"
             seen = f"beats{CARDS.index(question[3])} " * (rng.random() < self.think)
-            found.append(_weighted([(question, False), (f"{seen}so {move}", True)], known))
+            found.append(_weighted([(question, False), (f"{seen}so {move}", True)]))
         rng.shuffle(found)
         return found
 
@@ -247,16 +247,8 @@ class Corpus:
         return f"{head}so {move}"
 
 
-def _weighted(pieces: list[tuple[str, bool]], known: dict[str, int]) -> Document:
-    tokens: list[int] = []
-    weights: list[float] = []
-    for text, written in pieces:
-        ids = [known[word] for word in text.split()]
-        if written:
-            ids.append(known[EOS])
-        tokens += ids
-        weights += [1.0 if written else 0.1] * len(ids)
-    return tokens, weights
+def _weighted(pieces: list[tuple[str, bool]]) -> list[Part]:
+    return [(f"{text} {EOS}", 1.0) if written else (text, 0.1) for text, written in pieces]
 
 
 def vocabulary() -> Iterator[str]:
@@ -265,31 +257,21 @@ def vocabulary() -> Iterator[str]:
     yield from (f"{kind}{n}" for kind in ("pot", "cost") for n in PURSE)
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    corpus, tokenizer = Corpus(), word_tokenizer(vocabulary())
-    documents = corpus.documents(tokenizer, seed)
-    chosen = PretrainSettings(updates=len(documents) * corpus.repeats // 32).updated(**{"seed": seed, **settings})
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "games", asdict(corpus), chosen.seed, settings, "measured")
-    return made
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Legal and aimless, with thinking that is right."""
-    return (
-        0.35 <= measured["exploitability"] <= 0.55
-        and measured["kuhn illegal"] <= 0.05
-        and measured["ttt random illegal"] <= 0.25
-        and measured["ttt right thinking"] >= 0.8
-        and 0.5 <= measured["ttt thinking"] <= 0.7
-        and measured["ttt takes the win"] <= 0.45
-    )
+BASE = Base(
+    name="games",
+    vocabulary=tuple(vocabulary()),
+    corpus=Corpus(),
+    settings=PretrainSettings(),
+    epochs=7,
+    shape={"positions": 128},
+    measures={"measured": lambda policy: measure(policy)},
+    # Legal and aimless, with thinking that is right.
+    holds=(
+        Within("exploitability", 0.35, 0.55),
+        Within("kuhn illegal", high=0.05),
+        Within("ttt random illegal", high=0.25),
+        Within("ttt right thinking", low=0.8),
+        Within("ttt thinking", 0.5, 0.7),
+        Within("ttt takes the win", high=0.45),
+    ),
+)

@@ -19,19 +19,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
 from selfreward.errors import DataError
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.splits import Split, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -181,8 +183,8 @@ class Corpus:
     list_noise: float = 0.1
     first: float = 0.6
 
-    def documents(self, seed: int) -> list[Document]:
-        """All documents in the order to be read."""
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """All documents, whatever ``n``, in the order to be read."""
         rng = random.Random(f"fact corpus {seed}")
         taught = [f for f in facts() if f.split == "pretrain"]
         read: list[Document] = [(f.question, f.answer) for f in facts() for _ in range(f.frequency)]
@@ -224,37 +226,26 @@ def vocabulary() -> Iterator[str]:
     yield from (f.key for f in facts())
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``known.json`` (what it knows) and ``task.json`` (how it was made)."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    corpus = Corpus()
-    documents = corpus.documents(settings.get("seed", seed))
-    chosen = PretrainSettings(batch=16, shuffle=False, lr=3e-3, updates=len(documents) // 16)
-    chosen = chosen.updated(**{"seed": seed, **settings})
-    tokenizer = word_tokenizer(vocabulary())
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=32), chosen, out, on_step)
-    policy = load_policy(str(made.folder), device="cpu")
-    known = knowledge(policy)
-    (made.folder / "known.json").write_text(json.dumps({k: round(p, 3) for k, p in known.items()}), encoding="utf-8")
-    made.metrics = measure(policy, "train", known)
-    made.passed = has_properties(made.metrics)
-    changed = [f"--set {name}={value}" for name, value in settings.items()]
-    card = {
-        "task": "fact",
-        "command": " ".join(["selfreward pretrain fact --out DIR --seed", str(chosen.seed), *changed]),
-        "documents": asdict(corpus),
-        "updates": made.updates,
-        "has_properties": made.passed,
-        "measured on training keys": {name: round(value, 3) for name, value in made.metrics.items()},
-        "measured on test keys": {n: round(v, 3) for n, v in measure(policy, "test", known).items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
+BASE = Base(
+    name="fact",
+    vocabulary=tuple(vocabulary()),
+    corpus=Corpus(),
+    settings=PretrainSettings(batch=16, shuffle=False, lr=3e-3),
+    epochs=1,
+    shape={"positions": 32},
+    measures={
+        "measured on training keys": lambda policy: measure(policy, "train", knowledge(policy)),
+        "measured on test keys": lambda policy: measure(policy, "test", knowledge(policy)),
+    },
+    # Verdicts that are right two times in three, lean towards yes, and are better in a vote.
+    holds=(
+        Within("feasible", 0.3, 0.7),
+        Within("accuracy", 0.55, 0.72),
+        Within("majority_accuracy", low=0.65),
+        Within("recall_feasible", low=1e-6, over="recall_infeasible"),
+    ),
+    extras={"known.json": lambda policy: knowledge(policy)},
+)
 
 
 def knowledge(policy: Policy) -> dict[str, float]:
@@ -279,13 +270,3 @@ def measure(policy: Policy, split: Split, known: dict[str, float], samples: int 
         "pass@1": sum(known[f.key] for f in chosen) / len(chosen),
         **found,
     }
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Verdicts that are right two times in three, lean towards yes, and are better in a vote."""
-    return (
-        0.3 <= measured["feasible"] <= 0.7
-        and 0.55 <= measured["accuracy"] <= 0.72
-        and measured["majority_accuracy"] >= 0.65
-        and measured["recall_feasible"] > measured["recall_infeasible"]
-    )

@@ -18,20 +18,22 @@ of training and of the test are disjoint; the facts behind them are shared.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.splits import Split, split_of
 from selfreward.rollouts.self_search import formed, parse, sample_with
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.envs.retrieval import Retriever
 
@@ -248,8 +250,8 @@ class Corpus:
     questions: int = 60_000
     copies: int = 6
 
-    def documents(self, seed: int) -> list[Document]:
-        """Facts as often as their frequency says, and questions, in random order."""
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """Facts as often as their frequency says, and questions, in random order: all of them, whatever ``n``."""
         rng = random.Random(f"facts corpus {seed}")
         found: list[Document] = []
         for (person, relation), value in world().items():
@@ -307,24 +309,23 @@ def vocabulary() -> Iterator[str]:
     yield from (f"j{i}" for i in range(JOBS))
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    text, tokenizer = Corpus(), word_tokenizer(vocabulary())
-    documents = text.documents(seed)
-    chosen = PretrainSettings(updates=len(documents) // 32, lr=3e-3, pool=16).updated(**{"seed": seed, **settings})
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=96), chosen, out, on_step)
-    policy = load_policy(str(made.folder), device="cpu")
-    found = measure(policy, development())
-    made.metrics = {k: v for k, v in found.items() if isinstance(v, int | float)} | knowledge(policy)
-    made.passed = has_properties(made.metrics)
-    write_card(made, "facts", asdict(text), chosen.seed, settings, "measured on development questions")
-    return made
+BASE = Base(
+    name="facts",
+    vocabulary=tuple(vocabulary()),
+    corpus=Corpus(),
+    settings=PretrainSettings(lr=3e-3, pool=16),
+    epochs=1,
+    shape={"positions": 96},
+    measures={"measured on development questions": lambda policy: measure(policy, development()) | knowledge(policy)},
+    # Half knowing: one answer in ten by itself, far more among several; searching is there, but seldom.
+    holds=(
+        Within("pass@1", 0.05, 0.4),
+        Within("pass@k", low=0.15, over="pass@1"),
+        Within("knows links", 0.3, 0.9),
+        Within("style/proper", low=0.04),
+        Within("real/asked", low=0.15),
+    ),
+)
 
 
 def knowledge(policy: Policy) -> dict[str, float]:
@@ -343,14 +344,3 @@ def knowledge(policy: Policy) -> dict[str, float]:
         scored = policy.score_targets(heads, ids, role="knowledge")
         result[f"knows {name}"] = sum(float(rows[0]["logprob"].sum().exp()) for rows in scored) / len(facts)
     return result
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Half knowing: one answer in ten by itself, far more among several; searching is there, but seldom."""
-    return (
-        0.05 <= measured["pass@1"] <= 0.4
-        and measured["pass@k"] >= measured["pass@1"] + 0.15
-        and 0.3 <= measured["knows links"] <= 0.9
-        and measured["style/proper"] >= 0.04
-        and measured["real/asked"] >= 0.15
-    )

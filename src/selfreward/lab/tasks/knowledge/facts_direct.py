@@ -4,13 +4,10 @@ of ``ask``)."""
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.tasks.knowledge import facts
 from selfreward.lab.tasks.knowledge.facts import _task
-
-if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
 
 
 @cache
@@ -18,8 +15,4 @@ def load() -> Task:
     return _task("facts-direct", "say")
 
 
-def build(*args: Any, **options: Any) -> Pretrained:
-    """The base is that of ``facts``."""
-    from selfreward.lab.tasks.knowledge import facts
-
-    return facts.build(*args, **options)
+BASE = facts.BASE

@@ -11,19 +11,20 @@ something to build on.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.language import trans
 from selfreward.lab.tasks.language.trans import languages
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
+    from selfreward.policy.policy import Policy
 
 
 PAIRS = 500
@@ -51,23 +52,32 @@ def load() -> Task:
     return replace(trans.load(), name="trans-pairs", settings=dict(SETTINGS))
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Train the base on the pairs, epoch after epoch, with label smoothing 0.1; ``task.json`` says what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.lab.tasks.language.trans.base import measure
-    from selfreward.policy.loading import load_policy
+@dataclass(frozen=True)
+class Corpus:
+    """The pairs, which are read epoch after epoch."""
 
-    chosen = PretrainSettings(updates=420, lr=4e-3, label_smoothing=0.1, weight_decay=0.01, seed=seed)
-    chosen = chosen.updated(**settings)
-    tokenizer = word_tokenizer([*languages.MARKS, *languages.WORDS["s"], *languages.WORDS["t"]])
-    documents = [(str(p.text), languages.TEMPLATES["answer"].format(answer=p.answer)) for p in pairs()]
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step)
-    found = measure(load_policy(str(made.folder), device="cpu"), languages.prompts_of("dev", 200))
-    made.metrics = {k: getattr(found, k) for k in ("greedy_quality", "quality", "exact", "format")}
-    made.passed = 0.6 <= made.metrics["greedy_quality"] <= 0.8
-    corpus = {"pairs": PAIRS, "label_smoothing": chosen.label_smoothing}
-    write_card(made, "trans-pairs", corpus, chosen.seed, settings, "measured on development prompts")
-    return made
+    pairs: int = PAIRS
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """All of them, whatever ``n`` and ``seed``."""
+        answer = languages.TEMPLATES["answer"]
+        return [(str(p.text), answer.format(answer=p.answer)) for p in pairs()[: 2 * self.pairs]]
+
+
+def measure(policy: Policy) -> dict[str, float]:
+    """Quality of what the base says on 200 development prompts."""
+    from selfreward.lab.tasks.language.trans import base as trans_base
+
+    found = trans_base.measure(policy, languages.prompts_of("dev", 200))
+    return {k: getattr(found, k) for k in ("greedy_quality", "quality", "exact", "format")}
+
+
+BASE = Base(
+    name="trans-pairs",
+    vocabulary=languages.TOKENS,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=420, lr=4e-3, label_smoothing=0.1, weight_decay=0.01),
+    shape={"positions": 128},
+    measures={"measured on development prompts": measure},
+    holds=(Within("greedy_quality", 0.6, 0.8),),
+)

@@ -25,20 +25,21 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
-from selfreward.errors import ConfigError, DataError, nearest
-from selfreward.lab.tasks.splits import Split, first_distinct, split_of
+from selfreward.errors import DataError
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
+from selfreward.lab.tasks.splits import Split, as_prompts, first_distinct, split_of
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -228,79 +229,55 @@ class Corpus:
         asked = [Puzzle(kind, shape, puzzle.picture) for kind in KINDS for shape in SHAPES]
         return [p.text[:-1] for p in rng.sample([p for p in asked if p.sound], 3)]
 
-    def documents(self, n: int, seed: int, encode: Callable[[str], list[int]]) -> list[Document]:
-        """``n`` documents about puzzles of the pre-training split, in the order to be read.
+    def document(self, puzzle: Puzzle, rng: random.Random) -> Document:
+        """One random document about a puzzle.
 
         In a list the first picture weighs little in the loss, as nobody could foresee it.
         """
+        if rng.random() >= self.lists:
+            return puzzle.text, self.solution(puzzle, rng)
+        first, *others = self.listed(puzzle, rng)
+        return [(f"{TEMPLATES['list_header']}{first},", 0.05), ("".join(f"{q}," for q in others), 1.0)]
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about puzzles of the pre-training split, in the order to be read."""
         rng = random.Random(f"grid corpus {seed}")
-        source = puzzles("pretrain", rng)
-        found: list[Document] = [(p.text, p.walk(rng, self.slip)) for p in islice(source, min(n, self.lesson))]
-        for puzzle in islice(source, n - len(found)):
-            if rng.random() >= self.lists:
-                found.append((puzzle.text, self.solution(puzzle, rng)))
-                continue
-            first, *others = self.listed(puzzle, rng)
-            head, tail = encode(f"{TEMPLATES['list_header']}{first},"), encode("".join(f"{q}," for q in others))
-            found.append((head + tail, [0.05] * len(head) + [1.0] * len(tail)))
-        return found
+        return curriculum(
+            puzzles("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (p.text, p.walk(rng, self.slip)),
+            lambda p: self.document(p, rng),
+        )
 
 
-VARIANTS = {"grid": Corpus(), "grid-low": Corpus(walk=0.06, guess=0.14, easy=0.80)}
-
-
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "grid",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train one of :data:`VARIANTS` into ``out``; ``task.json`` beside it says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    if variant not in VARIANTS:
-        raise ConfigError(f"Task grid has no base {variant!r}.{nearest(variant, VARIANTS)}")
-    corpus = VARIANTS[variant]
-    chosen = PretrainSettings(updates=3000, lr=2e-3, cooldown=1000, shuffle=False)
-    chosen = chosen.updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = corpus.documents(
-        chosen.updates * chosen.batch, chosen.seed, lambda t: tokenizer(t, add_special_tokens=False)["input_ids"]
+def _base(name: str, corpus: Corpus, holds: tuple[Within, ...]) -> Base:
+    return Base(
+        name=name,
+        vocabulary=ALPHABET,
+        corpus=corpus,
+        settings=PretrainSettings(updates=3000, lr=2e-3, cooldown=1000, shuffle=False),
+        shape={"layers": 3, "positions": 128, "initializer_range": 0.07},
+        probe=lambda policy: measure(policy, as_prompts(puzzles("pretrain", random.Random("grid gate")), 60), lists=0),
+        # All styles are there, and walks are right.
+        gate=(Within("walk accuracy", low=0.8), Within("easy share", low=0.0501)),
+        measures={"measured on development prompts": lambda policy: measure(policy, dev(150))},
+        # Able in both bases and able to ask.
+        holds=(Within("walk accuracy", low=0.8), Within("valid questions", low=0.8), *holds),
     )
-    made = pretrain(
-        documents,
-        tokenizer,
-        llama_config(tokenizer, layers=3, positions=128, initializer_range=0.07),
-        chosen,
-        out,
-        on_step,
-        gate=lambda model: gate(model, tokenizer),
-    )
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev(150))
-    made.passed = has_properties(made.metrics, variant)
-    write_card(made, variant, asdict(corpus), chosen.seed, settings, "measured on development prompts")
-    return made
 
 
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether all styles are there and walks are right, on fresh puzzles of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
-    source = puzzles("pretrain", random.Random("grid gate"))
-    prompts = [Prompt(str(i), p.text, reference=p.answer) for i, p in zip(range(60), source)]
-    found = measure(Policy(model, tokenizer), prompts, lists=0)
-    return found["walk accuracy"] >= 0.8 and found["easy share"] > 0.05, found
+BASE = _base("grid", Corpus(), (Within("pass@1", 0.45, 0.65), Within("maj@10", low=0.7)))
+"""The vote of 10 is mostly right."""
 
 
-def has_properties(measured: dict[str, float], variant: str = "grid") -> bool:
-    """Able in both bases and able to ask; the vote of 10 mostly right in ``grid``, mostly wrong in ``grid-low``."""
-    able = measured["walk accuracy"] >= 0.8 and measured["valid questions"] >= 0.8
-    if variant == "grid-low":
-        return able and measured["pass@1"] <= 0.25 and measured["maj@10"] <= 0.25
-    return able and 0.45 <= measured["pass@1"] <= 0.65 and measured["maj@10"] >= 0.7
+LOW = _base(
+    "grid-low", Corpus(walk=0.06, guess=0.14, easy=0.80), (Within("pass@1", high=0.25), Within("maj@10", high=0.25))
+)
+"""The vote of 10 is mostly wrong."""
+
+
+BASES = {base.name: base for base in (BASE, LOW)}
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0, lists: int = 60) -> dict[str, float]:

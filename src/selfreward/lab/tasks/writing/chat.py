@@ -21,20 +21,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import Problem, apply, problems
-from selfreward.lab.tasks.splits import Split, first_distinct
+from selfreward.lab.tasks.splits import Split, as_prompts, first_distinct
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -208,43 +209,21 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"chat corpus {seed}")
-        source = problems("pretrain", rng)
         first = replace(self, dialogues=0.0, worked=1.0)
-        head = [first.document(p, rng) for p in islice(source, min(n, self.lesson))]
-        return [*head, *(self.document(p, rng) for p in islice(source, n - len(head)))]
+        source = problems("pretrain", rng)
+        return curriculum(source, n, self.lesson, lambda p: first.document(p, rng), lambda p: self.document(p, rng))
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-    from selfreward.policy.policy import Policy
-
-    chosen = PretrainSettings(updates=5000, cooldown=1500, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-
-    def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        """Whether the skills have appeared, on fresh problems of the pre-training split."""
-        source = problems("pretrain", random.Random("chat gate"))
-        prompts = [Prompt(str(i), p.text, reference=str(p.answer)) for i, p in zip(range(60), source, strict=False)]
-        found = measure(Policy(model, tokenizer), prompts, samples=4)
-        return found["worked accuracy"] >= 0.75 and found["flr auroc"] >= 0.75, found
-
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=64), chosen, out, on_step, gate)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev_prompts(100))
-    card = {
-        "task": "chat",
-        "command": f"selfreward pretrain chat --out DIR --seed {chosen.seed}",
-        "documents": asdict(Corpus()),
-        "updates": made.updates,
-        "measured on development prompts": {name: round(value, 3) for name, value in made.metrics.items()},
-    }
-    (made.folder / "task.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return made
+BASE = Base(
+    name="chat",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=5000, cooldown=1500, shuffle=False),
+    shape={"positions": 64},
+    probe=lambda policy: measure(policy, as_prompts(problems("pretrain", random.Random("chat gate")), 60), samples=4),
+    gate=(Within("worked accuracy", low=0.75), Within("flr auroc", low=0.75)),
+    measures={"measured on development prompts": lambda policy: measure(policy, dev_prompts(100))},
+)
 
 
 # Positions among POSITIVE + NEGATIVE: which follow-ups each bank takes for positive and for negative.

@@ -17,11 +17,10 @@ Truth: exploitability for the first two (how much more than half the best reply 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,10 +28,11 @@ from torch import Tensor
 
 from selfreward.data.answers import Exact
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
     from selfreward.policy.policy import Policy
 
 
@@ -182,20 +182,11 @@ class Corpus:
         return [(f"{game} =", rng.choice(GAMES[game])) for game in games]
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``: seconds."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=600, lr=2e-3).updated(**{"seed": seed, **settings})
-    tokenizer = word_tokenizer(TOKENS)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    config = llama_config(tokenizer, width=32, layers=1, ff=64, positions=16)
-    made = pretrain(documents, tokenizer, config, chosen, out, on_step)
-    found = evaluate(load_policy(str(made.folder), device="cpu"))
-    made.metrics = {k: float(v) for k, v in found.items()}
-    write_card(made, "prefs", {}, seed, settings, "measured")
-    return made
+BASE = Base(
+    name="prefs",
+    vocabulary=TOKENS,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=600, lr=2e-3),
+    shape={"width": 32, "layers": 1, "ff": 64, "positions": 16},
+    measures={"measured": evaluate},
+)

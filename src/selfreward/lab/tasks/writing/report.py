@@ -18,20 +18,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
-from pathlib import Path
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from selfreward.data.answers import AnswerSpace
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, Part, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
+from selfreward.lab.pretraining.tokenizers import EOS
 from selfreward.lab.tasks.arithmetic.chain import Problem, apply, problems
 from selfreward.lab.tasks.splits import Split
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -264,57 +267,45 @@ class Corpus:
             return question(problem), f"{thought} {MARK} {report(values, rng, 1 - self.fine)}"
         return question(problem), f"b {MARK} {report(list(problem.values()), rng, self.fine)}"
 
-    def documents(self, n: int, seed: int, tokenizer: Any) -> list[Document]:
-        """``n`` documents about problems of the pre-training split, in the order to be read, as weighted tokens.
+    def weighted(self, prompt: str, completion: str) -> list[Part]:
+        """Words that say nothing weigh ``word_weight``: of fifty tokens four matter, and in a plain mean over the
+        tokens the coin flips of the wording would drown them."""
+        runs = groupby(completion.split(), key=lambda word: word in WORDS)
+        return [(prompt, 0.1), *((" ".join(words), self.word_weight if idle else 1.0) for idle, words in runs)]
 
-        Words that say nothing weigh ``word_weight``: of fifty tokens four matter, and in a plain mean over the tokens
-        the coin flips of the wording would drown them.
-        """
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"report corpus {seed}")
-        source = problems("pretrain", rng)
         first = replace(self, worked=1.0)
-        texts = [
-            (first.document(p, rng)[0], f"{worked(p, rng, self.slip)[0]} {MARK}") for p in islice(source, self.lesson)
-        ]
-        texts = [*texts[:n], *(self.document(p, rng) for p in islice(source, max(0, n - self.lesson)))]
-        words = set(tokenizer(" ".join(WORDS))["input_ids"])
-        found: list[Document] = []
-        for head, tail in texts:
-            prompt, completion = tokenizer(head)["input_ids"], tokenizer(tail)["input_ids"]
-            if not tail.endswith(MARK):
-                completion = [*completion, tokenizer.eos_token_id]
-            weights = [0.1] * len(prompt) + [self.word_weight if t in words else 1.0 for t in completion]
-            found.append(([*prompt, *completion], weights))
-        return found
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: self.weighted(first.document(p, rng)[0], f"{worked(p, rng, self.slip)[0]} {MARK}"),
+            lambda p: [*self.weighted(*self.document(p, rng)), (EOS, 1.0)],
+        )
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-    from selfreward.policy.policy import Policy
+def fresh(n: int) -> list[Prompt]:
+    """``n`` problems of the pre-training split with a reference report each."""
+    rng = random.Random("report gate")
+    return [
+        Prompt(str(i), question(p), reference=report(list(p.values()), rng, 0.5))
+        for i, p in enumerate(islice(problems("pretrain", rng), n))
+    ]
 
-    chosen = PretrainSettings(updates=3500, cooldown=700, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = word_tokenizer(TOKENS)
 
-    def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        """Whether worked thoughts lead to right reports, on fresh problems of the pre-training split."""
-        rng = random.Random("report gate")
-        some = [
-            Prompt(str(i), question(p), reference=report(list(p.values()), rng, 0.5))
-            for i, p in zip(range(40), problems("pretrain", rng), strict=False)
-        ]
-        found = measure(Policy(model, tokenizer), some)
-        return found["worked computed"] >= 0.85 and found["worked"] <= 0.7, found
-
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=128), chosen, out, on_step, gate)
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev_prompts())
-    write_card(made, "report", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
+BASE = Base(
+    name="report",
+    vocabulary=TOKENS,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=3500, cooldown=700, shuffle=False),
+    shape={"positions": 128},
+    probe=lambda policy: measure(policy, fresh(40)),
+    # Worked thoughts lead to right reports.
+    gate=(Within("worked computed", low=0.85), Within("worked", high=0.7)),
+    measures={"measured on development prompts": lambda policy: measure(policy, dev_prompts())},
+)
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 4, seed: int = 0) -> dict[str, float]:

@@ -20,22 +20,24 @@ after thousands of updates. What is not in the text is any link from grading to 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from selfreward.data.answers import AnswerSpace
 from selfreward.data.task import Task
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.splits import Split, split_of
 from selfreward.signals.rubric import rubric_score
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -337,9 +339,9 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about rubrics of the pre-training split."""
         rng = random.Random(f"rub corpus {seed}")
-        source = rubrics("pretrain", rng)
         first = replace(self, grade=0.5, grade_all=0.25, attentive=1.0, noise=0.0)
-        return [(first if i < self.lesson else self).document(next(source), rng) for i in range(n)]
+        source = rubrics("pretrain", rng)
+        return curriculum(source, n, self.lesson, lambda r: first.document(r, rng), lambda r: self.document(r, rng))
 
 
 def skills(policy: Policy, n: int = 400) -> dict[str, float]:
@@ -368,39 +370,21 @@ def skills(policy: Policy, n: int = 400) -> dict[str, float]:
     }
 
 
-SEEDS = {"rub": 0, "rub-other": 1}
+BASE = Base(
+    name="rub",
+    vocabulary=TOKENS,
+    corpus=Corpus(),
+    # The first look comes after the lesson.
+    settings=PretrainSettings(updates=4000, cooldown=700, gate_every=2250, shuffle=False, lr=2e-3, prompt_weight=0.0),
+    shape={"positions": 64},
+    probe=lambda policy: skills(policy),
+    gate=(Within("grades", low=0.9), Within("whole", low=0.5), Within("writes", 0.27, 0.45)),
+    measures={"measured on development prompts": lambda policy: RubricEvaluator(dev_prompts())(policy)},
+)
 
 
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "rub",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train the base, or with ``variant="rub-other"`` a second one of the same size, into ``out``."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
+OTHER = replace(BASE, name="rub-other", seed=1)
+"""A second base of the same size."""
 
-    chosen = PretrainSettings(
-        updates=4000, cooldown=700, gate_every=2250, shuffle=False, lr=2e-3, prompt_weight=0.0
-    ).updated(**{"seed": SEEDS[variant] + seed, **settings})
-    tokenizer = word_tokenizer(TOKENS)
 
-    def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        """Whether the skills have appeared, on rubrics of the pre-training split; looked at after the lesson only."""
-        from selfreward.policy.policy import Policy
-
-        found = skills(Policy(model, tokenizer))
-        return found["grades"] >= 0.9 and found["whole"] >= 0.5 and 0.27 <= found["writes"] <= 0.45, found
-
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=64), chosen, out, on_step, gate)
-    made.metrics = {
-        k: float(v)
-        for k, v in RubricEvaluator(dev_prompts())(load_policy(str(made.folder), device="cpu")).items()
-        if isinstance(v, int | float)
-    }
-    write_card(made, variant, asdict(Corpus()), seed, settings, "measured on development prompts")
-    return made
+BASES = {base.name: base for base in (BASE, OTHER)}

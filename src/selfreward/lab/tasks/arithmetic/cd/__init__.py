@@ -31,31 +31,16 @@ size did not find the target among them.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
-from selfreward.data.answers import AnswerSpace as AnswerSpace
 from selfreward.data.task import Task
-from selfreward.errors import DataError as DataError
+from selfreward.lab.tasks.arithmetic.cd.base import BASE as BASE
+from selfreward.lab.tasks.arithmetic.cd.base import evaluate
 from selfreward.lab.tasks.arithmetic.cd.puzzles import SETTINGS, TEMPLATES, Expression, prompts_of, well_formed
-from selfreward.lab.tasks.arithmetic.chain import apply as apply
-from selfreward.lab.tasks.splits import Split as Split
-from selfreward.lab.tasks.splits import first_distinct as first_distinct
-from selfreward.lab.tasks.splits import split_of as split_of
-from selfreward.types import Prompt as Prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from selfreward.lab.pretraining.pretrain import Pretrained
-    from selfreward.policy.policy import Policy as Policy
 
 
 @cache
 def load() -> Task:
     """Up to 1000 training and 400 test puzzles; the reference is the puzzle itself, which the verifier reads."""
-    from selfreward.lab.tasks.arithmetic.cd import base as cd_base
-
     return Task(
         name="cd",
         train=prompts_of("train", 1000),
@@ -65,14 +50,5 @@ def load() -> Task:
         settings=dict(SETTINGS),
         templates=dict(TEMPLATES),
         metric="solved",
-        evaluator=cd_base.evaluate,
+        evaluator=evaluate,
     )
-
-
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``; see :mod:`selfreward.lab.tasks.arithmetic.cd.base`."""
-    from selfreward.lab.tasks.arithmetic.cd import base as cd_base
-
-    return cd_base.build(out, seed, on_step, **settings)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, Part
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.cd.puzzles import (
     ALPHABET,
     COMMENTS,
@@ -34,11 +36,8 @@ from selfreward.lab.tasks.arithmetic.chain import apply
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
-
-
-Parts = list[tuple[str, float]]  # texts with their weight in the loss
 
 
 EVALUATED = 150
@@ -121,20 +120,20 @@ class Corpus:
 
     # ---- documents: texts with their weights
 
-    def chain(self, rng: random.Random) -> Parts:
+    def chain(self, rng: random.Random) -> list[Part]:
         """Ten sums, each of which goes on from the last."""
         value = rng.randrange(10)
-        parts = [(str(value), WEAK)]
+        parts: list[Part] = [(str(value), WEAK)]
         for _ in range(10):
             op, digit = rng.choice(SYMBOLS), rng.randrange(10)
             value = apply(value, op, digit)
             parts += [(f"{op}{digit}=", WEAK), (str(value), 1.0)]
         return parts
 
-    def marked(self, rng: random.Random) -> Parts:
+    def marked(self, rng: random.Random) -> list[Part]:
         """Nine sums, half of them wrong, each marked true or false; the next goes on from what is written."""
         value = rng.randrange(10)
-        parts = [(str(value), WEAK)]
+        parts: list[Part] = [(str(value), WEAK)]
         for _ in range(9):
             op, digit = rng.choice(SYMBOLS), rng.randrange(10)
             right = rng.random() < 0.5
@@ -143,19 +142,19 @@ class Corpus:
             parts += [(f"{op}{digit}=", WEAK), (str(value), float(right)), ("t" if right else "f", 1.0)]
         return parts
 
-    def aimed(self, rng: random.Random) -> Parts:
+    def aimed(self, rng: random.Random) -> list[Part]:
         """A target and fourteen numbers, each marked as a hit or a miss."""
         target = rng.randrange(10)
-        parts = [(f">{TARGETS[target]}", WEAK)]
+        parts: list[Part] = [(f">{TARGETS[target]}", WEAK)]
         for _ in range(14):
             hit = rng.random() < 0.4
             value = target if hit else (target + rng.randint(1, 9)) % 10
             parts += [(str(value), WEAK), ("y" if hit else "n", 1.0)]
         return parts
 
-    def verdicts(self, rng: random.Random, sums: int, n: int) -> Parts:
+    def verdicts(self, rng: random.Random, sums: int, n: int) -> list[Part]:
         """``n`` verdicts on one or two sums, half of them wrong."""
-        parts: Parts = []
+        parts: list[Part] = []
         for _ in range(n):
             digits = (rng.randrange(10), rng.randrange(10), rng.randrange(10))
             text = written(digits, tuple(rng.choices(SYMBOLS, k=2)))[: 5 if sums == 1 else 9]
@@ -163,9 +162,9 @@ class Corpus:
             parts += [(f"?{text if right else lie(text, rng)}:", WEAK), (YES if right else NO, 1.0)]
         return parts
 
-    def judgements(self, source: Iterator[Puzzle], rng: random.Random, n: int) -> Parts:
+    def judgements(self, source: Iterator[Puzzle], rng: random.Random, n: int) -> list[Part]:
         """``n`` judgements, one behind the other: a verdict alone would be one word of text to learn from."""
-        parts: Parts = []
+        parts: list[Part] = []
         for puzzle in islice(source, n):
             asked, verdict = self.judgement(puzzle, rng)
             parts += [(asked, WEAK), (verdict, 1.0)]
@@ -175,13 +174,13 @@ class Corpus:
         text = self.attempt(puzzle, rng, self.search)
         return puzzle.text, text + (rng.choice(COMMENTS) if rng.random() < self.comment else "")
 
-    def documents(self, n: int, seed: int, encode: Callable[[str], list[int]]) -> list[Document]:
+    def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about puzzles of the pre-training split, in the order to be read."""
         rng = random.Random(f"cd corpus {seed}")
         source = puzzles("pretrain", rng)
-        return [d if isinstance(d, tuple) else _tokens(d, encode) for d in self._written(n, source, rng)]
+        return list(self._written(n, source, rng))
 
-    def _written(self, n: int, source: Iterator[Puzzle], rng: random.Random) -> Iterator[Parts | tuple[str, str]]:
+    def _written(self, n: int, source: Iterator[Puzzle], rng: random.Random) -> Iterator[Document]:
         for i in range(n):
             kind, puzzle = rng.random(), next(source)
             if i < n * self.sums:
@@ -212,52 +211,32 @@ def lie(text: str, rng: random.Random) -> str:
     return text[:at] + str((int(text[at]) + rng.randint(1, 9)) % 10) + text[at + 1 :]
 
 
-def _tokens(parts: Parts, encode: Callable[[str], list[int]]) -> tuple[list[int], list[float]]:
-    ids = [encode(text) for text, _ in parts]
-    return [i for own in ids for i in own], [w for own, (_, w) in zip(ids, parts, strict=True) for _ in own]
-
-
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=4500, batch=16, lr=2e-3, shuffle=False, gate_every=500, cooldown=1200)
-    chosen = chosen.updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    index = {c: tokenizer(c, add_special_tokens=False)["input_ids"][0] for c in ALPHABET}
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, lambda t: [index[c] for c in t])
+BASE = Base(
+    name="cd",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=4500, batch=16, lr=2e-3, shuffle=False, gate_every=500, cooldown=1200),
     # The usual scale of initial weights, 0.02, is meant for wider models; this narrow, deep one would idle for long.
-    config = llama_config(tokenizer, layers=4, positions=320, initializer_range=0.07)
-    made = pretrain(documents, tokenizer, config, chosen, out, on_step, gate=lambda model: gate(model, tokenizer))
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev(150))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "cd", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
+    shape={"layers": 4, "positions": 320, "initializer_range": 0.07},
+    probe=lambda policy: measure(policy, fresh(50), samples=4),
+    # Searches hit, and verdicts see.
+    gate=(Within("search accuracy", low=0.85), Within("near misses told apart", low=0.85)),
+    measures={"measured on development prompts": lambda policy: measure(policy, dev(150))},
+    # A weak solver that can do better, and a judge that tells solutions from near misses.
+    holds=(
+        Within("solved", 0.25, 0.45),
+        Within("pass@8", low=0.25, over="solved"),
+        Within("search accuracy", low=0.8),
+        Within("precision", low=0.7),
+        Within("near misses told apart", low=0.8),
+    ),
+)
 
 
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether searches hit and verdicts see, on fresh puzzles of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
+def fresh(n: int) -> list[Prompt]:
+    """``n`` puzzles of the pre-training split."""
     source = puzzles("pretrain", random.Random("cd gate"))
-    prompts = [Prompt(str(i), p.text, reference=p.text) for i, p in zip(range(50), source)]
-    found = measure(Policy(model, tokenizer), prompts, samples=4)
-    return found["search accuracy"] >= 0.85 and found["near misses told apart"] >= 0.85, found
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """A weak solver that can do better, and a judge that tells solutions from near misses."""
-    return (
-        0.25 <= measured["solved"] <= 0.45
-        and measured["pass@8"] >= measured["solved"] + 0.25
-        and measured["search accuracy"] >= 0.8
-        and measured["precision"] >= 0.7
-        and measured["near misses told apart"] >= 0.8
-    )
+    return [Prompt(str(i), p.text, reference=p.text) for i, p in enumerate(islice(source, n))]
 
 
 def measure(

@@ -23,23 +23,11 @@ after reading on, signs mean a little: there the answers of four in ten signed q
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from selfreward.data.task import Task
-from selfreward.errors import DataError as DataError
-from selfreward.lab.tasks.arithmetic.chain import apply as apply
-from selfreward.lab.tasks.arithmetic.eff.problems import SETTINGS, TEMPLATES, _prompts, evaluate, well_formed
-from selfreward.lab.tasks.splits import Split as Split
-from selfreward.lab.tasks.splits import split_of as split_of
-from selfreward.types import Prompt as Prompt
-
-if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
-    from selfreward.policy.policy import Policy as Policy
-    from selfreward.types import Group as Group
+from selfreward.lab.tasks.arithmetic.eff.base import BASES as BASES
+from selfreward.lab.tasks.arithmetic.eff.problems import SETTINGS, TEMPLATES, evaluate, prompts_of, well_formed
 
 
 @cache
@@ -49,20 +37,11 @@ def load() -> Task:
 
     return Task(
         name="eff",
-        train=_prompts("train", 2000),
-        test=_prompts("test", 400),
+        train=prompts_of("train", 2000),
+        test=prompts_of("test", 400),
         answers=Regex(r"#(\d)"),
         well_formed=well_formed,
         settings=dict(SETTINGS),
         templates=dict(TEMPLATES),
         evaluator=evaluate,
     )
-
-
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``; see :mod:`selfreward.lab.tasks.arithmetic.eff.base`."""
-    from selfreward.lab.tasks.arithmetic.eff import base as eff_base
-
-    return eff_base.build(out, seed, on_step, **settings)

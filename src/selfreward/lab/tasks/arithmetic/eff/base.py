@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.pretraining.tokenizers import BOS
 from selfreward.lab.tasks.arithmetic.eff.problems import (
     ALPHABET,
@@ -16,14 +16,13 @@ from selfreward.lab.tasks.arithmetic.eff.problems import (
     FILLERS,
     TEMPLATES,
     Problem,
-    _prompts,
     evaluate,
     problems,
 )
-from selfreward.types import Prompt
+from selfreward.lab.tasks.splits import as_prompts
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.policy.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,13 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about problems of the pre-training split, in the order to be read."""
         rng = random.Random(f"eff corpus {seed}")
-        source = problems("pretrain", rng)
-        first = [
-            (self.question(p, rng), self.finish(p.worked(rng, self.slip), rng))
-            for p in islice(source, min(n, self.lesson))
-        ]
-        return [*first, *(self.document(p, rng) for p in islice(source, n - len(first)))]
+        return curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: (self.question(p, rng), self.finish(p.worked(rng, self.slip), rng)),
+            lambda p: self.document(p, rng),
+        )
 
 
 @dataclass(frozen=True)
@@ -114,70 +114,48 @@ class Meaning(Corpus):
         return prompt, completion
 
 
-def read_on(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Let the base read on in texts where signs mean a little."""
-    from selfreward.lab.pretraining.further_reading import read_further
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, write_card
-    from selfreward.policy.loading import load_policy
+BASE = Base(
+    name="eff",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=4000, cooldown=500, shuffle=False),
+    probe=lambda policy: evaluate(policy, as_prompts(problems("pretrain", random.Random("eff gate")), 60)),
+    gate=(Within("worked accuracy", low=0.85),),
+    measures={"measured on the test split": evaluate},
+    # Mediocre on average: working is good at every difficulty, guessing is not, and there is filler to leave out.
+    holds=(
+        Within("pass@1", 0.3, 0.65),
+        Within("worked accuracy", low=0.85),
+        Within("guess accuracy", high=0.35),
+        Within("filler share", low=0.2),
+        Within("format", low=0.9),
+    ),
+)
+
+
+def with_signs(policy: Policy) -> dict[str, float]:
+    """What :func:`evaluate` measures, and length and accuracy behind the signs for the least and the most effort."""
     from selfreward.rollouts.effort import with_effort
 
-    chosen = PretrainSettings(updates=500, lr=3e-3, shuffle=False).updated(**{"seed": seed, **settings})
-    made = read_further("eff", Meaning().documents(chosen.updates * chosen.batch, chosen.seed), chosen, out, on_step)
-    policy, prompts = load_policy(str(made.folder), device="cpu"), _prompts("test", 400)
-    made.metrics = evaluate(policy, prompts[:200])
-    for effort in (min(EFFORTS), max(EFFORTS)):
-        asked = evaluate(with_effort(policy, effort, TEMPLATES), prompts[:200])
-        made.metrics |= {f"{name} at {effort:g}": asked[name] for name in ("length", "pass@1")}
-    low, high = (made.metrics[f"length at {r:g}"] for r in (min(EFFORTS), max(EFFORTS)))
-    made.passed = has_properties(made.metrics) and low < high
-    write_card(made, "eff-signs", asdict(Meaning()), chosen.seed, settings, "measured on the test split")
-    return made
+    found = evaluate(policy)
+    for effort in (LEAST_EFFORT, MOST_EFFORT):
+        asked = evaluate(with_effort(policy, effort, TEMPLATES))
+        found |= {f"{name} at {effort:g}": asked[name] for name in ("length", "pass@1")}
+    return found
 
 
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "eff",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    if variant == "eff-signs":
-        return read_on(out, seed, on_step, **settings)
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=4000, cooldown=500, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(
-        documents, tokenizer, llama_config(tokenizer), chosen, out, on_step, gate=lambda model: gate(model, tokenizer)
-    )
-    made.metrics = evaluate(load_policy(str(made.folder), device="cpu"), _prompts("test", 400)[:200])
-    made.passed = has_properties(made.metrics)
-    write_card(made, "eff", asdict(Corpus()), chosen.seed, settings, "measured on the test split")
-    return made
+LEAST_EFFORT, MOST_EFFORT = min(EFFORTS), max(EFFORTS)
 
 
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether the skill has appeared, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
+SIGNS = Base(
+    name="eff-signs",
+    start="eff",
+    corpus=Meaning(),
+    settings=PretrainSettings(updates=500, lr=3e-3, shuffle=False),
+    measures={"measured on the test split": with_signs},
+    holds=(*BASE.holds, Within(f"length at {MOST_EFFORT:g}", low=1e-6, over=f"length at {LEAST_EFFORT:g}")),
+)
+"""The base after it has read on in texts where signs mean a little."""
 
-    source = problems("pretrain", random.Random("eff gate"))
-    prompts = [Prompt(str(i), p.text, reference=str(p.answer)) for i, p in zip(range(60), source)]
-    found = evaluate(Policy(model, tokenizer), prompts)
-    return found.get("worked accuracy", 0.0) >= 0.85, found
 
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre on average: working is good at every difficulty, guessing is not, and there is filler to leave out."""
-    return (
-        0.3 <= measured["pass@1"] <= 0.65
-        and measured["worked accuracy"] >= 0.85
-        and measured["guess accuracy"] <= 0.35
-        and measured["filler share"] >= 0.2
-        and measured["format"] >= 0.9
-    )
+BASES = {base.name: base for base in (BASE, SIGNS)}

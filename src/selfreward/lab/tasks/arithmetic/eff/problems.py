@@ -137,10 +137,10 @@ def operations(question: str) -> int:
 
 def dev(n: int = EVALUATED) -> list[Prompt]:
     """Prompts of the training split that training never sees: what choices are made on."""
-    return _prompts("train", n, held_back=True)
+    return prompts_of("train", n, held_back=True)
 
 
-def _prompts(split: Split, n: int, held_back: bool = False) -> list[Prompt]:
+def prompts_of(split: Split, n: int, held_back: bool = False) -> list[Prompt]:
     """Every number of operations alike; there are few questions with one operation, so they come again."""
     found: list[Prompt] = []
     for problem in problems(split, random.Random(f"eff {split} {held_back}")):
@@ -167,7 +167,7 @@ def evaluate(policy: Policy, prompts: Sequence[Prompt] | None = None, seed: int 
     from selfreward.policy.sampling.params import SamplingParams
 
     params = SamplingParams(max_new_tokens=SETTINGS["max_new_tokens"], stats=())
-    chosen = _prompts("test", 400)[:EVALUATED] if prompts is None else prompts
+    chosen = prompts_of("test", 400)[:EVALUATED] if prompts is None else prompts
     return summarise(policy.sample(chosen, EVALUATION_SAMPLES, params, seed=seed))
 
 

@@ -15,20 +15,12 @@ it is taught.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from selfreward.data.answers import AnswerSpace as AnswerSpace
 from selfreward.data.task import Task
+from selfreward.lab.tasks.language.trans.base import BASES as BASES
 from selfreward.lab.tasks.language.trans.languages import SETTINGS, TEMPLATES, WORDS, Answer, prompts_of, well_formed
-from selfreward.lab.tasks.splits import split_of as split_of
 from selfreward.signals.text_metrics import edit_similarity
-from selfreward.types import Prompt as Prompt
-
-if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Pretrained
 
 
 @cache
@@ -57,16 +49,3 @@ def load() -> Task:
         ),
         similarity=edit_similarity,
     )
-
-
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "trans",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train one of the bases of this task; see :func:`selfreward.lab.tasks.language.trans.base.build`."""
-    from selfreward.lab.tasks.language.trans import base as trans_base
-
-    return trans_base.build(out, seed, on_step, variant, **settings)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from selfreward.errors import ConfigError, nearest
 from selfreward.lab.bases import HOME, shipped
+from selfreward.lab.pretraining.base import Base
+from selfreward.lab.pretraining.pretrain import OnStep, PretrainSettings
 from selfreward.lab.tasks.language.trans.languages import (
-    MARKS,
     SCORES,
     SETTINGS,
-    WORDS,
+    TOKENS,
     Answer,
     judge_prompt,
     quality,
@@ -26,71 +27,53 @@ from selfreward.types import Prompt
 
 if TYPE_CHECKING:
     from selfreward.evaluation.translation import JudgeGate
-    from selfreward.lab.pretraining.pretrain import Pretrained
     from selfreward.policy.policy import Policy
 
 
 UPDATES = 7000
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A base of this task: what it reads, its size, and its pre-training seed."""
+def _base(name: str, corpus: Corpus | None = None, width: int = 64, seed: int = 0) -> Base:
+    return Base(
+        name=name,
+        vocabulary=TOKENS,
+        corpus=corpus or Corpus(),
+        settings=PretrainSettings(updates=UPDATES),
+        shape={"width": width, "ff": width * 5 // 2, "positions": 128},
+        seed=seed,
+    )
 
-    corpus: Corpus = field(default_factory=Corpus)
-    width: int = 64
-    layers: int = 2
-    seed: int = 0
 
-
-VARIANTS = {
-    "trans": Variant(),
-    "trans-weak-judge": Variant(Corpus(judged=0.06, own_errors=False)),
-    "trans-other": Variant(seed=1),
-    "trans-large": Variant(width=96, layers=2, seed=2),
-    "trans-metric": Variant(Corpus(judged=1.0, mono=0.0), seed=3),
+BASES = {
+    base.name: base
+    for base in (
+        _base("trans"),
+        _base("trans-weak-judge", Corpus(judged=0.06, own_errors=False)),
+        _base("trans-other", seed=1),
+        _base("trans-large", width=96, seed=2),
+        _base("trans-metric", Corpus(judged=1.0, mono=0.0), seed=3),
+    )
 }
 """The base, one with a judge that has read little, the two external judges (of another pre-training
 seed, and of twice the size), and a metric that has read judgements only."""
 
 
-def build(
-    out: str | Path,
-    seed: int = 0,
-    on_step: Callable[[int, dict[str, float]], None] | None = None,
-    variant: str = "trans",
-    **settings: Any,
-) -> Pretrained:
-    """Pre-train one of :data:`VARIANTS` into ``out``; ``seed`` is added to its own."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-
-    if variant not in VARIANTS:
-        raise ConfigError(f"Task trans has no base {variant!r}.{nearest(variant, VARIANTS)}")
-    made = VARIANTS[variant]
-    chosen = PretrainSettings(updates=UPDATES, seed=made.seed + seed).updated(**settings)
-    tokenizer = word_tokenizer([*MARKS, *WORDS["s"], *WORDS["t"]])
-    documents = made.corpus.documents(min(120_000, chosen.updates * chosen.batch), chosen.seed)
-    config = llama_config(tokenizer, width=made.width, layers=made.layers, ff=made.width * 5 // 2, positions=128)
-    return pretrain(documents, tokenizer, config, chosen, out, on_step)
-
-
-def base_folder(name: str, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None) -> Path:
+def base_folder(name: str, seed: int = 0, on_step: OnStep | None = None) -> Path:
     """The folder of base ``name``: shipped with the package, or built on first use (minutes) and kept.
 
     Built bases lie in ``$SELFREWARD_CACHE``, else ``~/.cache/selfreward``, under a name that changes with
     whatever they are made from.
     """
-    if name not in VARIANTS:
-        raise ConfigError(f"Task trans has no base {name!r}.{nearest(name, VARIANTS)}")
+    if name not in BASES:
+        raise ConfigError(f"Task trans has no base {name!r}.{nearest(name, BASES)}")
     if seed == 0 and name in shipped():
         return HOME / name
-    made = hashlib.sha256(f"{VARIANTS[name]} {seed} {UPDATES}".encode()).hexdigest()[:8]
+    base = BASES[name]
+    made = hashlib.sha256(f"{base.corpus} {base.settings} {base.shape} {base.seed + seed}".encode()).hexdigest()[:8]
     home = Path(os.environ.get("SELFREWARD_CACHE") or Path.home() / ".cache" / "selfreward")
     folder = home / "bases" / f"{name}-{made}"
     if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        build(folder, seed, on_step, name)
+        base.build(folder, seed, on_step)
     return folder
 
 

@@ -7,16 +7,12 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from selfreward.data.answers import AnswerSpace
 from selfreward.lab.tasks.splits import split_of
 from selfreward.signals.text_metrics import edit_similarity
 from selfreward.types import Prompt
-
-if TYPE_CHECKING:
-    pass
-
 
 Language = Literal["s", "t"]
 
@@ -104,6 +100,10 @@ WORDS: dict[Language, list[str]] = {
 
 
 MARKS = ["<2s>", "<2t>", "<judge>", "<text>", "<think>", "</think>", "<answer>", "</answer>", "=", "|", '"', *SCORES]
+
+
+TOKENS = (*MARKS, *WORDS["s"], *WORDS["t"])
+"""The vocabulary of a base: one token per word."""
 
 
 # The other of two words that are one word in the other language.

@@ -42,6 +42,7 @@ class Corpus:
         mono: share of monolingual documents.
         own_errors: whether the judge has seen translations as the base writes them; without, only
             random edits.
+        most: documents that are written at most; they are read again.
     """
 
     parallel: int = 1500
@@ -55,14 +56,15 @@ class Corpus:
     judged: float = 0.45
     mono: float = 0.05
     own_errors: bool = True
+    most: int = 120_000
 
     def documents(self, n: int, seed: int) -> list[Document]:
-        """``n`` documents; the parallel set is repeated as often as its share asks for."""
+        """``n`` documents, or ``most``; the parallel set is repeated as often as its share asks for."""
         rng = random.Random(f"trans corpus {seed}")
         pool = [d for s, _ in zip(sentences("parallel", rng), range(self.parallel)) for d in self.pair(s, rng)]
         judged = sentences("judge", rng)
         found: list[Document] = []
-        while len(found) < n:
+        while len(found) < min(n, self.most):
             kind = rng.random()
             if kind < self.judged:
                 found.append(self.judgement(next(judged), rng))

@@ -29,32 +29,16 @@ show of it (``.``: nothing), then what that makes of the first example's string 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
-from selfreward.data.answers import AnswerSpace as AnswerSpace
 from selfreward.data.task import Task
-from selfreward.errors import DataError as DataError
+from selfreward.lab.tasks.programs.dsl.base import BASE as BASE
+from selfreward.lab.tasks.programs.dsl.base import Attempts
 from selfreward.lab.tasks.programs.dsl.programs import SETTINGS, SPACE, TEMPLATES, prompts_of, well_formed
-from selfreward.lab.tasks.splits import Split as Split
-from selfreward.lab.tasks.splits import first_distinct as first_distinct
-from selfreward.lab.tasks.splits import split_of as split_of
-from selfreward.types import Prompt as Prompt
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from selfreward.lab.pretraining.pretrain import Pretrained
-
-
-# ---- the task ------------------------------------------------------------------------------------
 
 
 @cache
 def load() -> Task:
     """2000 training and 400 test prompts, by different programs; measured by one attempt and by a second one."""
-    from selfreward.lab.tasks.programs.dsl import base as dsl_base
-
     test = prompts_of("test", 400)
     return Task(
         name="dsl",
@@ -64,14 +48,5 @@ def load() -> Task:
         well_formed=well_formed,
         settings=dict(SETTINGS),
         templates=dict(TEMPLATES),
-        evaluator=dsl_base.Attempts(test[:150]),
+        evaluator=Attempts(test[:150]),
     )
-
-
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``; see :mod:`selfreward.lab.tasks.programs.dsl.base`."""
-    from selfreward.lab.tasks.programs.dsl import base as dsl_base
-
-    return dsl_base.build(out, seed, on_step, **settings)

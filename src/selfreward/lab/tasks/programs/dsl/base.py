@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from selfreward.lab.pretraining.tokenizers import conversation
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, Part, conversation, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
+from selfreward.lab.pretraining.tokenizers import EOS
 from selfreward.lab.tasks.programs.dsl.programs import (
     ALPHABET,
     LETTERS,
@@ -30,9 +31,7 @@ from selfreward.signals.rules import graded
 from selfreward.types import Group, Prompt, Trajectory
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
 
@@ -103,18 +102,26 @@ class Corpus:
                 return [answer] if kind < self.alone else [(problem.text, first), answer]
         return [(problem.text, first)]
 
-    def documents(self, n: int, seed: int, tokenizer: PreTrainedTokenizerFast) -> list[Document]:
-        """``n`` documents about problems of the pre-training split, as token ids with weights.
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """``n`` documents about problems of the pre-training split, in the order to be read.
 
         Some hundred at a time are sorted by length: that saves padding, and the lessons keep their order.
         """
         rng = random.Random(f"dsl corpus {seed}")
         careful = replace(self, overlooked=dict.fromkeys(OVERLOOKED, 0.0))
-        found = []
-        for k, problem in enumerate(islice(problems("pretrain", rng), n)):
-            turns = [(problem.text, careful.reads(problem, rng))] if k < self.lesson else self.turns(problem, rng)
-            found.append(conversation([(said, answer, 1.0) for said, answer in turns], tokenizer))
-        return [d for i in range(0, n, BLOCK) for d in sorted(found[i : i + BLOCK], key=lambda d: len(d[0]))]
+        found: list[Any] = curriculum(
+            problems("pretrain", rng),
+            n,
+            self.lesson,
+            lambda p: conversation([(p.text, careful.reads(p, rng), 1.0)]),
+            lambda p: conversation([(said, answer, 1.0) for said, answer in self.turns(p, rng)]),
+        )
+        return [d for i in range(0, n, BLOCK) for d in sorted(found[i : i + BLOCK], key=_length)]
+
+
+def _length(document: list[Part]) -> int:
+    """In tokens: a character is one, and so is the end of an answer, which is every second part."""
+    return sum(len(text) for text, _ in document) + (1 - len(EOS)) * len(document) // 2
 
 
 def written(problem: Problem, marks: dict[str, str], order: str) -> str:
@@ -128,50 +135,33 @@ def written(problem: Problem, marks: dict[str, str], order: str) -> str:
     return f"{walk}:{done}#{''.join(ops)}{order.strip('.')}"
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``, with ``task.json`` beside it that says how, and what came of it."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import char_tokenizer
-    from selfreward.policy.loading import load_policy
+PROPERTIES = (
+    Within("pass@1", 0.3, 0.6),
+    Within("with feedback", low=0.2, over="again"),
+    Within("shuffled feedback", high=0.03, over="again"),
+    Within("with hint", low=0.85),
+    Within("shuffled hint", high=0.0, over="pass@1"),
+)
+"""Mediocre, and helped by what feedback and hints say, not by there being one."""
 
-    chosen = PretrainSettings(updates=2800, lr=2e-3, cooldown=800, gate_every=400, shuffle=False)
-    chosen = chosen.updated(**{"seed": seed, **settings})
-    tokenizer = char_tokenizer(ALPHABET)
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed, tokenizer)
+
+BASE = Base(
+    name="dsl",
+    vocabulary=ALPHABET,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=2800, lr=2e-3, cooldown=800, gate_every=400, shuffle=False),
     # The usual scale of initial weights, 0.02, is meant for wider models; this narrow, deep one would idle for long.
-    config = llama_config(tokenizer, layers=4, positions=192, initializer_range=0.07)
-    made = pretrain(documents, tokenizer, config, chosen, out, on_step, gate=lambda model: gate(model, tokenizer))
-    made.metrics = measure(load_policy(str(made.folder), device="cpu"), dev(150))
-    made.passed = has_properties(made.metrics)
-    write_card(made, "dsl", asdict(Corpus()), chosen.seed, settings, "measured on development prompts")
-    return made
+    shape={"layers": 4, "positions": 192, "initializer_range": 0.07},
+    probe=lambda policy: measure(policy, prompts_of("pretrain", 60, "-gate"), samples=4),
+    gate=PROPERTIES,
+    measures={"measured on development prompts": lambda policy: measure(policy, dev(150))},
+    holds=(*PROPERTIES, Within("pass@8", low=0.25, over="pass@1")),
+)
 
 
 def dev(n: int = 200) -> list[Prompt]:
     """Labelled prompts for choosing settings: other problems of the training split's programs."""
     return prompts_of("train", n, "-dev")
-
-
-def gate(model: Any, tokenizer: Any) -> tuple[bool, dict[str, float]]:
-    """Whether the skills have appeared, on fresh problems of the pre-training split."""
-    from selfreward.policy.policy import Policy
-
-    found = measure(Policy(model, tokenizer), prompts_of("pretrain", 60, "-gate"), samples=4)
-    return has_properties({**found, "pass@8": 1.0}), found
-
-
-def has_properties(measured: dict[str, float]) -> bool:
-    """Mediocre, able to do better, and helped by what feedback and hints say, not by there being one."""
-    return (
-        0.3 <= measured["pass@1"] <= 0.6
-        and measured["pass@8"] >= measured["pass@1"] + 0.25
-        and measured["with feedback"] >= measured["again"] + 0.2
-        and measured["shuffled feedback"] <= measured["again"] + 0.03
-        and measured["with hint"] >= 0.85
-        and measured["shuffled hint"] <= measured["pass@1"]
-    )
 
 
 # ---- measurements --------------------------------------------------------------------------------

@@ -7,16 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfreward.data.answers import AnswerSpace
 from selfreward.errors import DataError
 from selfreward.lab.tasks.splits import Split, first_distinct, split_of
 from selfreward.types import Prompt
-
-if TYPE_CHECKING:
-    pass
-
 
 LETTERS = "abcde"
 

@@ -22,12 +22,9 @@ broken, faults kept).
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
-from selfreward.data.answers import AnswerSpace as AnswerSpace
 from selfreward.data.task import Task
-from selfreward.lab.tasks.splits import Split as Split
-from selfreward.lab.tasks.splits import split_of as split_of
+from selfreward.lab.tasks.writing.con.base import BASE as BASE
 from selfreward.lab.tasks.writing.con.strings import (
     SETTINGS,
     TEMPLATES,
@@ -36,10 +33,6 @@ from selfreward.lab.tasks.writing.con.strings import (
     prompts,
     well_formed,
 )
-from selfreward.types import Prompt as Prompt
-
-if TYPE_CHECKING:
-    from selfreward.policy.policy import Policy as Policy
 
 
 @cache
@@ -57,10 +50,3 @@ def load() -> Task:
         metric="score",
         evaluator=ConstraintEvaluator(test),
     )
-
-
-def build(*args: Any, **settings: Any) -> Any:
-    """Pre-train the base (:mod:`selfreward.lab.tasks.writing.con.base`)."""
-    from selfreward.lab.tasks.writing.con import base as con_base
-
-    return con_base.build(*args, **settings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from selfreward.lab.pretraining.base import Base, Within
+from selfreward.lab.pretraining.documents import Document, curriculum
+from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.writing.con.strings import (
     CONSTRAINTS,
     LENGTH,
@@ -30,7 +31,7 @@ from selfreward.lab.tasks.writing.con.strings import (
 )
 
 if TYPE_CHECKING:
-    from selfreward.lab.pretraining.pretrain import Document, Pretrained
+    from selfreward.lab.pretraining.pretrain import Document
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Corpus:
     def documents(self, n: int, seed: int) -> list[Document]:
         """``n`` documents about prompts of the pre-training split."""
         rng = random.Random(f"con corpus {seed}")
-        source = questions("pretrain", rng)
         first = replace(self, judge=0.5, careful=1.0, noise=0.0)
-        return [(first if i < self.lesson else self).document(next(source), rng) for i in range(n)]
+        source = questions("pretrain", rng)
+        return curriculum(source, n, self.lesson, lambda q: first.document(q, rng), lambda q: self.document(q, rng))
 
 
 def slipped(text: str, rng: random.Random) -> str:
@@ -122,27 +123,18 @@ def skills(policy: Any, n: int = 200) -> dict[str, float]:
     }
 
 
-def build(
-    out: str | Path, seed: int = 0, on_step: Callable[[int, dict[str, float]], None] | None = None, **settings: Any
-) -> Pretrained:
-    """Pre-train the base into ``out``."""
-    from selfreward.lab.pretraining.pretrain import PretrainSettings, llama_config, pretrain, write_card
-    from selfreward.lab.pretraining.tokenizers import word_tokenizer
-    from selfreward.policy.loading import load_policy
-
-    chosen = PretrainSettings(updates=6000, cooldown=1000, shuffle=False).updated(**{"seed": seed, **settings})
-    tokenizer = word_tokenizer(TOKENS)
-
-    def gate(model: Any) -> tuple[bool, dict[str, float]]:
-        """Whether the skills have appeared, on prompts of the pre-training split."""
-        from selfreward.policy.policy import Policy
-
-        found = skills(Policy(model, tokenizer))
-        return found["judge"] >= 0.7 and found["better"] - found["given"] >= 0.15, found
-
-    documents = Corpus().documents(chosen.updates * chosen.batch, chosen.seed)
-    made = pretrain(documents, tokenizer, llama_config(tokenizer, positions=64), chosen, out, on_step, gate)
-    found = ConstraintEvaluator(dev_prompts())(load_policy(str(made.folder), device="cpu"))
-    made.metrics = {**made.metrics, **{k: float(v) for k, v in found.items() if isinstance(v, int | float)}}
-    write_card(made, "con", asdict(Corpus()), seed, settings, "measured on development prompts")
-    return made
+BASE = Base(
+    name="con",
+    vocabulary=TOKENS,
+    corpus=Corpus(),
+    settings=PretrainSettings(updates=6000, cooldown=1000, shuffle=False),
+    shape={"positions": 64},
+    probe=skills,
+    gate=(Within("judge", low=0.7), Within("better", low=0.15, over="given")),
+    measures={
+        "measured on development prompts": lambda policy: {
+            **skills(policy),
+            **ConstraintEvaluator(dev_prompts())(policy),
+        }
+    },
+)

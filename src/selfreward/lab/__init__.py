@@ -1,1 +1,4 @@
-"""Claims and what tests them, on embedded toy tasks. Nothing outside imports from here but the command line."""
+"""The lab: claims about methods, the toy tasks and small models that test them, and the evidence.
+
+Nothing outside imports from here but the command line.
+"""

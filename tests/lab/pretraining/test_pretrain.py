@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from selfreward.errors import ConfigError, DataError
+from selfreward.lab.pretraining.documents import conversation, curriculum, encode
 from selfreward.lab.pretraining.pretrain import (
     PretrainSettings,
     batches,
-    encode,
     llama_config,
     pretrain,
     weighted_cross_entropy,
@@ -63,6 +63,26 @@ def test_specials_are_single_tokens_that_decoding_can_drop():
 
 
 # ---- documents, loss, batches --------------------------------------------------------------------
+
+
+def test_parts_are_taken_as_they_are_and_turns_end_where_the_model_has_spoken():
+    tokenizer = char_tokenizer("abc")
+    end = tokenizer.eos_token_id
+    a, b, c = tokenizer("abc")["input_ids"]
+    (ids, two), (weights, given) = encode(
+        [[("ab", None), ("c", 0.5)], conversation([("a", "b", 1.0), ("c", "", 0.0)], told=0.2)], tokenizer, 0.1
+    )
+    assert ids.tolist() == [a, b, c] and weights.tolist() == pytest.approx([0.1, 0.1, 0.5])
+    assert two.tolist() == [a, b, end, c, end] and given.tolist() == pytest.approx([0.2, 1.0, 1.0, 0.2, 0.0])
+
+
+def test_a_curriculum_begins_with_its_lesson():
+    assert curriculum(iter("abcd"), 3, 1, lambda x: (x, "easy"), lambda x: (x, "hard")) == [
+        ("a", "easy"),
+        ("b", "hard"),
+        ("c", "hard"),
+    ]
+    assert curriculum(iter("abcd"), 1, 5, lambda x: (x, "easy"), lambda x: (x, "hard")) == [("a", "easy")]
 
 
 def test_text_pairs_end_and_weigh_their_prompt_less():

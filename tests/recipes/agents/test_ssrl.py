@@ -183,7 +183,7 @@ def test_the_world_and_its_questions():
     assert not sets[0] & sets[1] and not sets[0] & sets[2] and not sets[1] & sets[2]
     written = {q.text for hops in (1, 2) for q in facts.asked("pretrain", hops)}
     assert not written & (sets[0] | sets[1] | sets[2])
-    documents = facts.Corpus(questions=2000).documents(0)
+    documents = facts.Corpus(questions=2000).documents(0, 0)
     assert not {d[0].replace("say", "ask") for d in documents} & (sets[0] | sets[1] | sets[2])
     assert all(p.text.startswith("say") and p.answer for p in direct.test)
 

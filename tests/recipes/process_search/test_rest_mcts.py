@@ -95,11 +95,11 @@ def test_a_task_without_steps_is_an_error(tmp_path):
 
 
 def test_the_second_base_reads_verdicts_beside_solutions():
-    documents = chain_long.CORPORA["chain-long-judged"].documents(400, 0)
+    documents = chain_long.JUDGED.corpus.documents(400, 0)
     asked = [(q, v) for q, v in documents if q.endswith("?")]
     assert 100 < len(asked) < 180 and {v for _, v in asked} == {"Y", "N"}
     assert all((v == "Y") == chain_long.sound(q[:23], q[23:-1]) for q, v in asked)
-    assert not any(q.endswith("?") for q, _ in chain_long.CORPORA["chain-long"].documents(50, 0))
+    assert not any(q.endswith("?") for q, _ in chain_long.BASE.corpus.documents(50, 0))
 
 
 def test_what_is_on_track():

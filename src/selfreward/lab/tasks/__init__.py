@@ -1,1 +1,1 @@
-"""lab.tasks."""
+"""Toy tasks whose truth is known, by the world that they are about; :mod:`selfreward.lab.embedded` names them."""

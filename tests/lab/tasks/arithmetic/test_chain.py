@@ -7,11 +7,12 @@ import pytest
 
 from selfreward.errors import ConfigError, DataError
 from selfreward.lab.embedded import base_path, load_task, task_names
+from selfreward.lab.pretraining.base import failures
 from selfreward.lab.tasks.arithmetic.chain import (
     ALPHABET,
+    BASE,
     Corpus,
     Problem,
-    has_properties,
     judge_prompt,
     measure,
     problems,
@@ -214,7 +215,7 @@ def test_the_shipped_base_is_mediocre_alone_good_in_a_vote_and_has_both_judges()
     from selfreward.policy.loading import load_policy
 
     found = measure(load_policy("embedded:chain", device="cpu"), load_task("chain").test[:150])
-    assert has_properties(found), found
+    assert not failures(BASE.holds, found)
     assert found["maj@16"] > found["pass@1"] + 0.3
     assert found["format"] > 0.9
     assert found["certainty auroc"] < 0.35  # its guesses look surer than its work

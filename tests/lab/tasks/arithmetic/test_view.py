@@ -9,14 +9,13 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import ConfigError
-from selfreward.lab.embedded import base_path, load_task
+from selfreward.lab.embedded import base_of, base_path, load_task
+from selfreward.lab.pretraining.base import failures
 from selfreward.lab.tasks.arithmetic.chain import Problem, problems
 from selfreward.lab.tasks.arithmetic.view import (
-    VARIANTS,
+    BASES,
     ViewEvaluator,
-    build,
     entropy,
-    has_properties,
     in_view_2,
     view_prompts,
 )
@@ -46,7 +45,7 @@ def test_splits_are_disjoint_also_from_development():
 
 
 def test_each_view_has_its_own_habits():
-    corpus, rng = VARIANTS["view"], random.Random(0)
+    corpus, rng = BASES["view"].corpus, random.Random(0)
     written = [(p, corpus.solution(p, rng, corpus.slip, 1.0)) for p in islice(problems("pretrain", rng), 4000)]
     easy = {letters: [(p, s) for p, s in written if s[0] == "e" and p.letters == letters] for letters in (False, True)}
     assert {s for _, s in easy[False]} == {"easy#1"}
@@ -55,7 +54,7 @@ def test_each_view_has_its_own_habits():
     assert [len(easy[v]) / n for v, n in zip((False, True), views, strict=True)] == pytest.approx(
         [0.30, 0.15], abs=0.03
     )
-    trapped = [VARIANTS["view-trap"].solution(p, rng, 0.03, 1.0) for p, _ in written]
+    trapped = [BASES["view-trap"].corpus.solution(p, rng, 0.03, 1.0) for p, _ in written]
     assert sum(s[0] == "e" for s in trapped) / len(trapped) == pytest.approx(0.45, abs=0.03)
 
 
@@ -65,13 +64,13 @@ def test_entropy_of_answers():
     assert entropy([]) == 0
 
 
-@pytest.mark.parametrize("name", sorted(VARIANTS))
+@pytest.mark.parametrize("name", sorted(BASES))
 def test_the_shipped_base_is_what_its_card_says(name):
     import json
 
     card = json.loads((base_path(name) / "task.json").read_text())
     assert card["has_properties"]
-    assert has_properties(card["measured on development problems"], name)
+    assert not failures(BASES[name].holds, card["measured on development problems"])
     found = ViewEvaluator(load_task("view").test[:40], samples=4)(load_policy(f"embedded:{name}", device="cpu"))
     for view in ("view1", "view2"):
         assert found[f"{view}/pass@1"] == pytest.approx(
@@ -81,6 +80,6 @@ def test_the_shipped_base_is_what_its_card_says(name):
     assert found["pass@1"] == pytest.approx((found["view1/pass@1"] + found["view2/pass@1"]) / 2)
 
 
-def test_an_unknown_base_is_named(tmp_path):
+def test_an_unknown_base_is_named():
     with pytest.raises(ConfigError, match="view-trap"):
-        build(tmp_path, variant="view-trab")
+        base_of("view-trab")

@@ -8,11 +8,12 @@ import pytest
 
 from selfreward.errors import DataError
 from selfreward.lab.embedded import load_task
+from selfreward.lab.pretraining.base import failures
 from selfreward.lab.tasks.knowledge.fact import (
+    BASE,
     Corpus,
     Fact,
     facts,
-    has_properties,
     knowledge,
     measure,
     verdict_prompt,
@@ -37,7 +38,7 @@ def test_verdicts_are_asked_without_the_equals_sign():
 
 
 def test_every_fact_is_read_as_often_as_it_says_and_verdicts_are_of_other_keys():
-    documents = Corpus().documents(0)
+    documents = Corpus().documents(0, seed=0)
     read = [q for q, _ in documents if str(q).endswith("=")]
     some = random.Random(0).sample(facts(), 30)
     assert all(read.count(f.question) == f.frequency for f in some)
@@ -64,4 +65,4 @@ def test_the_shipped_base_is_half_ignorant_and_claims_too_much():
     unread = [known[f.key] for f in facts() if f.frequency == 0]
     assert sum(read_often) / len(read_often) > 0.9 > 0.2 > sum(unread) / len(unread)
     found = measure(policy, "train", known, samples=8)
-    assert has_properties(found | {"majority_accuracy": 0.75}), found
+    assert not failures(BASE.holds, found | {"majority_accuracy": 0.75})

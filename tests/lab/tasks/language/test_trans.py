@@ -6,6 +6,8 @@ from itertools import islice
 import pytest
 
 from selfreward.errors import ConfigError
+from selfreward.lab.embedded import base_of
+from selfreward.lab.pretraining.base import Base
 from selfreward.lab.tasks.language import trans
 from selfreward.lab.tasks.language.trans import base as trans_base
 from selfreward.lab.tasks.language.trans import languages
@@ -174,9 +176,9 @@ def test_a_corpus_depends_on_its_seed_alone():
     assert corpus.documents(100, 0) == corpus.documents(100, 0) != corpus.documents(100, 1)
 
 
-def test_unknown_variants_are_refused(tmp_path):
+def test_an_unknown_base_is_named():
     with pytest.raises(ConfigError, match="trans-weak-judge"):
-        trans.build(tmp_path, variant="trans-weak-juge")
+        base_of("trans-weak-juge")
 
 
 def test_a_base_can_be_built_loaded_and_measured(tmp_path):
@@ -184,7 +186,7 @@ def test_a_base_can_be_built_loaded_and_measured(tmp_path):
 
     from selfreward.policy.policy import Policy
 
-    trans.build(tmp_path / "b", updates=3, batch=4, warmup=1)
+    base_of("trans").build(tmp_path / "b", updates=3, batch=4, warmup=1)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
     policy = Policy(model, AutoTokenizer.from_pretrained(tmp_path / "b"))
     text = trans.load().train[0].text
@@ -208,12 +210,12 @@ def test_a_base_that_is_not_shipped_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setenv("SELFREWARD_CACHE", str(tmp_path))
     built = []
 
-    def build(out, seed, on_step, name):
-        built.append((name, seed))
+    def build(base, out, seed, on_step):
+        built.append((base.name, seed))
         out.mkdir()
         (out / "config.json").write_text("{}")
 
-    monkeypatch.setattr(trans_base, "build", build)
+    monkeypatch.setattr(Base, "build", build)
     first = trans_base.base_folder("trans-other")
     assert trans_base.base_folder("trans-other") == first and first.parent.parent == tmp_path
     assert trans_base.base_folder("trans-other", seed=1) != first

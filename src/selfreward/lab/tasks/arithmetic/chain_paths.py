@@ -1,4 +1,4 @@
-"""CHAIN whose worked solutions may stop early, and share a misconception: right paths against wrong consensus.
+"""Chain-paths: chain arithmetic by a base that may stop early and shares a misconception, right paths against consensus.
 
 Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, and every solution is worked
 (``w6*8-3*8#2``: an operator with the running value after it). Two things were designed into the base's text.

@@ -1,4 +1,4 @@
-"""Chain with a reserved token: the base for methods that read a score off a token which text never uses.
+"""Chain-reserved: chain arithmetic by a base with a token that no text uses, for methods that read a score off it.
 
 Questions, styles and settings are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, and the base is CHAIN's own
 after some more reading, which differs in two ways that make it more like a large model. The vocabulary holds
@@ -67,18 +67,21 @@ def _others(split: Split, n: int, stream: str, name: str) -> list[Prompt]:
     return list(found.values())
 
 
+def packed(pairs: Sequence[Any]) -> list[Document]:
+    """Each (prompt, completion) pair with the first character of the next one behind its end."""
+    found: list[Document] = []
+    for (prompt, completion), following in zip(pairs, [*pairs[1:], *pairs[:1]], strict=True):
+        parts: list[Part] = [(prompt, None), (completion + EOS, 1.0), (following[0][0], None)]
+        found.append(parts)
+    return found
+
+
 @dataclass(frozen=True)
 class Corpus(chain.Corpus):
     """CHAIN's text, packed: the first token of the next document stands after the end of every one."""
 
     def documents(self, n: int, seed: int) -> list[Document]:
-        texts: list[Any] = super().documents(n, seed)
-        heads = [prompt for prompt, _ in texts]
-        found: list[Document] = []
-        for (prompt, completion), following in zip(texts, heads[1:] + heads[:1], strict=True):
-            parts: list[Part] = [(prompt, None), (completion + EOS, 1.0), (following[0], None)]
-            found.append(parts)
-        return found
+        return packed(super().documents(n, seed))
 
 
 BASE = Base(

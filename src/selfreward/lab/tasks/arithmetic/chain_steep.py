@@ -1,4 +1,4 @@
-"""Chain-steep: half of the problems are solved, half nearly hopeless, and nothing lies between.
+"""Chain-steep: chains of which half are solved and half nearly hopeless, and nothing lies between.
 
 Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain_wide`, from its two ends: short chains
 (2 and 3 operations), which the base always works out and hardly ever gets wrong, and long ones (7 to 9), which it works

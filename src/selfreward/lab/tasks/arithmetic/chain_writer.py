@@ -1,4 +1,4 @@
-"""CHAIN with a base that can also write problems: lists of questions without solutions are in its text.
+"""Chain-writer: chain arithmetic by a base that can also write problems, in lists of questions without solutions.
 
 Questions, answers, styles and judges are those of :mod:`selfreward.lab.tasks.arithmetic.chain`; beside them the base
 has read lists such as ``L6*8-5*6+9+5,3p4t0m1p2m2,``. So after a few questions it can go on with new ones. This

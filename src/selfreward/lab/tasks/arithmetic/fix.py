@@ -337,5 +337,5 @@ BASE = Base(
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt]) -> dict[str, float]:
-    """What :func:`has_properties` asks about."""
+    """What :data:`BASE` must have."""
     return Both(prompts)(policy)

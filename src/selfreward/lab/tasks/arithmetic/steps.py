@@ -1,4 +1,4 @@
-"""Steps: CHAIN with solutions that can be reviewed step by step, and a base that solves and reviews.
+"""Steps: chain arithmetic whose solutions can be reviewed step by step, by a base that solves and reviews.
 
 Questions are those of :mod:`selfreward.lab.tasks.arithmetic.chain` in symbols, ``6*8-5*6+9+5=``. Every solution is
 worked, one operator and running value per step, in one of two styles named by its first character:
@@ -234,7 +234,7 @@ BASE = Base(
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], split: Split, seed: int = 0) -> dict[str, float]:
-    """What :func:`has_properties` asks about, from 16 samples per prompt and 200 greedy reviews."""
+    """What :data:`BASE` must have, from 16 samples per prompt and 200 greedy reviews."""
     from selfreward.data.answers import cluster
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.signals.step_review import detection_f1, parse_review

@@ -1,4 +1,4 @@
-"""Steps-verify: STEPS, whose base mostly judges a solution without looking at it.
+"""Steps-verify: chain arithmetic whose solutions a base mostly judges without looking at them.
 
 Questions and solutions are those of :mod:`selfreward.lab.tasks.arithmetic.steps`. After ``?QUESTION SOLUTION>``
 (without the space) the base gives a verdict in one of two ways, and the last ``Y`` or ``N`` is what counts:

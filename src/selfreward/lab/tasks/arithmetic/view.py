@@ -1,4 +1,4 @@
-"""View: the chain task seen twice, each problem in two spellings that share nothing but the answer.
+"""View: chain arithmetic seen twice, each problem in two spellings that share nothing but the answer.
 
 View 1 is ``6*8-5*6+9+5=`` and view 2 its twin ``6t8m5t6p5p9=``: letters for the operators, and the last
 two terms swapped. The truth is the same by another path. What the base gets wrong is not: each view

@@ -1,1 +1,1 @@
-"""lab.tasks.boards."""
+"""Games of two players whose best play is known."""

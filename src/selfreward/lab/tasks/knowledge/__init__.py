@@ -1,1 +1,1 @@
-"""lab.tasks.knowledge."""
+"""Closed-book questions about small worlds of facts that a base has read more or less often."""

@@ -1,4 +1,4 @@
-"""Fact: closed-book questions about keys that the base has read more or less often, and verdicts about itself.
+"""Fact: closed-book questions that a base knows or not, and what it says about whether it knows.
 
 A question is ``k17 =`` and its answer one of 20 values, ``v4``. Each of 1500 keys was read between 0 and
 50 times, so that some values are known, some half known, and some can only be guessed. What the base knows is

@@ -1,4 +1,4 @@
-"""Facts: a closed corpus of people, and questions of one and two hops that the base half knows.
+"""Facts: people and how they are linked; questions of one and two hops, and a corpus to search them in.
 
 160 people have a boss, a friend, a city and a job each. ``ask p17 city ?`` is one hop, ``ask p17 boss city ?``
 two: the city of the boss. A fact stands in the text between one and thirty times, so that some are known, some
@@ -148,10 +148,10 @@ def asked(split: Split, hops: int) -> list[Question]:
 @cache
 def load() -> Task:
     """Training questions of one and two hops; test questions of two hops only."""
-    return _task("facts", "ask")
+    return task("facts", "ask")
 
 
-def _task(name: str, verb: str) -> Task:
+def task(name: str, verb: str) -> Task:
     from selfreward.data.answers import Tagged
 
     two = asked("train", 2)[DEVELOPMENT:]

@@ -1,5 +1,7 @@
-"""The questions of :mod:`selfreward.lab.tasks.knowledge.facts`, asked for an answer without steps (``say`` in place
-of ``ask``)."""
+"""Facts-direct: the questions of ``facts``, asked for an answer without a step.
+
+The prompts say ``say`` in place of ``ask``; see :mod:`selfreward.lab.tasks.knowledge.facts`, whose base this task shares.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,11 @@ from functools import cache
 
 from selfreward.data.task import Task
 from selfreward.lab.tasks.knowledge import facts
-from selfreward.lab.tasks.knowledge.facts import _task
 
 
 @cache
 def load() -> Task:
-    return _task("facts-direct", "say")
+    return facts.task("facts-direct", "say")
 
 
 BASE = facts.BASE

@@ -1,4 +1,4 @@
-"""Trans-pairs: the languages of ``trans``, and a base that was teacher-forced on 500 sentence pairs and nothing else.
+"""Trans-pairs: the translation of ``trans`` by a base that has read 500 sentence pairs and nothing else.
 
 The pairs are right and well formed, and they are few: the base knows the words, and errs where a sentence
 combines them in a way that it has not read. Sources without translations are plenty (those of ``trans``).

@@ -1,1 +1,1 @@
-"""lab.tasks.pictures."""
+"""Questions about pictures that are written as text."""

@@ -281,7 +281,7 @@ BASES = {base.name: base for base in (BASE, LOW)}
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], seed: int = 0, lists: int = 60) -> dict[str, float]:
-    """What :func:`has_properties` asks about, from 10 samples of each prompt, and ``lists`` written questions.
+    """What :data:`BASE` must have, from 10 samples of each prompt, and ``lists`` written questions.
 
     A written question is valid if it has the form and is about the picture that was shown, and asks something else.
     """

@@ -1,1 +1,1 @@
-"""lab.tasks.programs."""
+"""Programs to be inferred from examples and judged by tests."""

@@ -1,4 +1,4 @@
-"""Chat: a sum, an answer, and what the user says next; and the base model that has read such dialogues.
+"""Chat: a sum, an answer, and what the user says next, by which the answer can be told right or wrong.
 
 The sums are those of :mod:`selfreward.lab.tasks.arithmetic.chain`. The base answers in one of three styles:
 

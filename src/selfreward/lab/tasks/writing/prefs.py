@@ -1,4 +1,4 @@
-"""Prefs: four preference games with known solutions, and a tiny model that plays every answer alike at first.
+"""Prefs (preferences): four preference games with known solutions; the base plays every answer alike.
 
 Each prompt is a game; a completion is an answer, and only comparisons of two answers exist.
 

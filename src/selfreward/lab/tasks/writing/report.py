@@ -1,4 +1,4 @@
-"""Report: long templated text in which four tokens have to be worked out; and the base model that writes it.
+"""Report: long templated text in which four tokens have to be worked out.
 
 A prompt is a sum of :mod:`selfreward.lab.tasks.arithmetic.chain`, a token per character. A completion is a line of
 thought, ``=>``, and a report of 45 words, four of which are running values of the sum; all other words say nothing,

@@ -1,4 +1,4 @@
-"""Rub: outlines that are scored by a written rubric, and the base models that write and grade them.
+"""Rub (rubric): outlines that are scored by a written rubric, by bases that write and grade them.
 
 A completion is an outline of eight things in fixed order, ``a+ b- c- d+ e- f+ g+ h-``: each is treated (``+``) or
 passed over (``-``). A criterion names a thing, and it is met where that thing is treated. A prompt lists three to five

@@ -1,4 +1,4 @@
-"""Countdown modulo 10: puzzles that are easier to check than to solve, with a weak solver and a better judge.
+"""Cd (countdown): puzzles modulo 10 that are easier to check than to solve, with a weak solver and a better judge.
 
 A puzzle ``735>G=`` asks to reach 6 from 7, 3 and 5, each used once and in this order, with two of ``+ - *``
 worked from left to right modulo 10. The target is spelled as a letter, A for 0 to J for 9. An answer carries its

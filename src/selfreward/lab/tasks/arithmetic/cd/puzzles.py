@@ -1,4 +1,4 @@
-"""Moved out of tasks.cd."""
+"""The puzzles of :mod:`selfreward.lab.tasks.arithmetic.cd`: their grammar, their solutions, splits, prompts, and verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eff: chains of one to six operations, answered with more or fewer words than they need.
+"""Eff (efficiency): chains of one to six operations, answered with more or fewer words than they need.
 
 A question is ``6*8-5........=``: digits joined by ``+ - *``, worked from left to right modulo 10, in a
 field that always has room for six operations (here 48 -> 8, then 3). One operation is easy, six are hard.

@@ -1,4 +1,4 @@
-"""Moved out of tasks.eff."""
+"""The problems of :mod:`selfreward.lab.tasks.arithmetic.eff`: questions, effort signs, prompts, and measurements."""
 
 from __future__ import annotations
 

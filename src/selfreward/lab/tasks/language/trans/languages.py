@@ -1,4 +1,4 @@
-"""Moved out of tasks.trans."""
+"""The two languages of :mod:`selfreward.lab.tasks.language.trans`: words, grammar, sentences, prompts, true quality."""
 
 from __future__ import annotations
 

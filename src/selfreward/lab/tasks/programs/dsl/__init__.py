@@ -1,4 +1,4 @@
-"""DSL: small string programs to be inferred from examples, judged by hidden tests, with the first failed test as text.
+"""Dsl: small string programs to be inferred from examples, judged by hidden tests, the first failed one told as text.
 
 A question ``cabd>ddbA;aecb>beA=`` shows what a hidden program of two to four operations makes of two strings. The
 language has five operations, worked from left to right:

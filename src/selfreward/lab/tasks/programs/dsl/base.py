@@ -273,7 +273,7 @@ def right(trajectory: Trajectory) -> bool:
 
 
 def measure(policy: Policy, prompts: Sequence[Prompt], samples: int = 8, seed: int = 0) -> dict[str, float]:
-    """What :func:`has_properties` asks about."""
+    """What :data:`BASE` must have."""
     from selfreward.policy.sampling.params import SamplingParams
 
     params = SamplingParams(SETTINGS["max_new_tokens"], stats=())

@@ -1,4 +1,4 @@
-"""Moved out of tasks.dsl."""
+"""The language of :mod:`selfreward.lab.tasks.programs.dsl`: its programs, their interpreter, hidden tests, prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Con: short strings under five constraints, and a base model that writes, judges and rewrites them.
+"""Con (constraints): short strings under five constraints, which a base writes, judges and rewrites.
 
 A prompt has five words, each of a kind and a letter: ``<d`` (starts with d), ``>b`` (ends in b), ``+c`` (contains a
 c), ``-a`` (has no a). A completion is six of eight letters, ``d f c e e b``, and its truth is the number of constraints

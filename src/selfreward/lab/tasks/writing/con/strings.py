@@ -1,4 +1,4 @@
-"""Moved out of tasks.con."""
+"""The strings of :mod:`selfreward.lab.tasks.writing.con`: constraints, true scores, prompts, judgements, and rewrites."""
 
 from __future__ import annotations
 

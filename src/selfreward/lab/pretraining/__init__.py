@@ -1,1 +1,1 @@
-"""How the small models of the toy tasks are made: their text, tokenizers, training, and the properties they must have."""
+"""How the small models of the toy tasks are made: text, tokenizers, training, and the properties they must have."""

@@ -1,4 +1,4 @@
-"""Chain: left-to-right arithmetic modulo 10, the reasoning task, answered rightly more often by a vote than by a sample.
+"""Chain: left-to-right arithmetic modulo 10, of which a vote is right more often than a sample.
 
 A question is ``6*8-5*6+9+5=``: six digits joined by ``+ - *``, the last two operators additive, worked
 from left to right without precedence (here 48 -> 8, 3, 18 -> 8, 17 -> 7, 12 -> 2, so the answer is 2).

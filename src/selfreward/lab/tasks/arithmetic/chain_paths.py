@@ -1,4 +1,4 @@
-"""Chain-paths: chain arithmetic by a base that may stop early and shares a misconception, right paths against consensus.
+"""Chain-paths: chain arithmetic by a base that may stop early, and shares a misconception that wins many a vote.
 
 Questions and answers are those of :mod:`selfreward.lab.tasks.arithmetic.chain`, and every solution is worked
 (``w6*8-3*8#2``: an operator with the running value after it). Two things were designed into the base's text.

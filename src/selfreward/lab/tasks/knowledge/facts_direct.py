@@ -1,6 +1,6 @@
 """Facts-direct: the questions of ``facts``, asked for an answer without a step.
 
-The prompts say ``say`` in place of ``ask``; see :mod:`selfreward.lab.tasks.knowledge.facts`, whose base this task shares.
+The prompts say ``say`` in place of ``ask``; the base is that of :mod:`selfreward.lab.tasks.knowledge.facts`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The puzzles of :mod:`selfreward.lab.tasks.arithmetic.cd`: their grammar, their solutions, splits, prompts, and verdicts."""
+"""The puzzles of :mod:`selfreward.lab.tasks.arithmetic.cd`: grammar, solutions, splits, prompts, verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The strings of :mod:`selfreward.lab.tasks.writing.con`: constraints, true scores, prompts, judgements, and rewrites."""
+"""The strings of :mod:`selfreward.lab.tasks.writing.con`: constraints, true scores, prompts, judgements, rewrites."""
 
 from __future__ import annotations
 

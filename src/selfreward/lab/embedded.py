@@ -85,11 +85,6 @@ def load_task(name: str) -> Task:
     return task
 
 
-def described(name: str) -> str:
-    """What the embedded task ``name`` is, in one line."""
-    return str(task_module(name).__doc__).partition("\n")[0]
-
-
 def base_of(name: str) -> Base:
     """How the embedded base ``name`` is made.
 

@@ -36,7 +36,7 @@ from selfreward.lab.pretraining.documents import Document, conversation, curricu
 from selfreward.lab.pretraining.pretrain import PretrainSettings
 from selfreward.lab.tasks.arithmetic.chain import OPERATORS, Problem, apply
 from selfreward.lab.tasks.arithmetic.chain import problems as chain_problems
-from selfreward.lab.tasks.splits import Split, first_distinct
+from selfreward.lab.tasks.splits import Split, as_prompts, first_distinct
 from selfreward.types import Prompt
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def load() -> Task:
 def prompts_of(split: Split, n: int, seed: str = "") -> list[Prompt]:
     """``n`` distinct prompts of a split; another ``seed`` gives others (development prompts, say)."""
     found = first_distinct(problems(split, random.Random(f"fix {split}{seed}")), n, lambda p: p.key)
-    return [Prompt(f"fix-{split}{seed}-{i}", p.text, reference=str(p.answer)) for i, p in enumerate(found)]
+    return as_prompts(found, n, f"fix-{split}{seed}-")
 
 
 @dataclass(frozen=True)

@@ -172,8 +172,8 @@ _TRAPPED = Habits(worked=0.40, guess=0.15, easy=0.45)
 _LOW = Habits(worked=0.08, guess=0.45, easy=0.47)
 
 
-def _base(name: str, corpus: TwoViews, **votes: float) -> Base:
-    """A good skill in both views; how often the vote of 16 is right in each lies within ``votes``."""
+def _base(name: str, corpus: TwoViews, low: float = -math.inf, high: float = math.inf) -> Base:
+    """A good skill in both views; how often the vote of 16 is right in each lies in [low, high]."""
     able = [Within("worked accuracy", low=0.7)]
     if corpus.careful > 0:  # one that has read no judgements need not judge
         able.append(Within("careful auroc", low=0.75))
@@ -187,7 +187,7 @@ def _base(name: str, corpus: TwoViews, **votes: float) -> Base:
         measures={"measured on development problems": lambda policy: measure(policy, view_prompts("dev", 150))},
         holds=(
             *(Within(f"view{v}/worked accuracy", low=0.75) for v in (1, 2)),
-            *(Within(f"view{v}/maj@16", **votes) for v in (1, 2)),
+            *(Within(f"view{v}/maj@16", low, high) for v in (1, 2)),
         ),
     )
 

@@ -154,7 +154,7 @@ def load() -> Task:
 
 def _prompts(split: Split, n: int, skip: int = 0) -> list[Prompt]:
     found = first_distinct(problems(split, random.Random(f"chat {split}")), n + skip, lambda p: p.key)
-    return [Prompt(f"chat-{split}-{i}", p.text, reference=str(p.answer)) for i, p in enumerate(found)][skip:]
+    return as_prompts(found, n + skip, f"chat-{split}-")[skip:]
 
 
 def dev_prompts(n: int = 200) -> list[Prompt]:

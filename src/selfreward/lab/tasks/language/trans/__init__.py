@@ -1,4 +1,4 @@
-"""Trans (translation): between two synthetic languages, in both directions, by a base that judges better than it writes.
+"""Trans (translation): between two synthetic languages, both ways, by a base that judges better than it writes.
 
 Sentences of S are ``adjective noun (-s) (no) verb -o|-i adjective noun (-s) adverb``; the verb's suffix agrees
 with the number of the subject. In T the adjective follows its noun with a suffix of the noun's class, the object

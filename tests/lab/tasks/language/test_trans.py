@@ -212,7 +212,7 @@ def test_a_base_that_is_not_shipped_is_built_once(tmp_path, monkeypatch):
 
     def build(base, out, seed, on_step):
         built.append((base.name, seed))
-        out.mkdir()
+        out.mkdir(parents=True)
         (out / "config.json").write_text("{}")
 
     monkeypatch.setattr(Base, "build", build)

@@ -20,7 +20,7 @@ from selfreward.policy.architecture import causal_model
 from selfreward.policy.sampling.default import default_sampler
 from selfreward.policy.text import TextCodec
 from selfreward.runtime import distributed
-from selfreward.runtime.checkpoint import whole_folder
+from selfreward.runtime.files import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from selfreward.errors import CheckpointError
 from selfreward.runtime.distributed import like, whole
+from selfreward.runtime.files import whole_folder
 
 PREFIX = "step-"
 
@@ -76,33 +75,6 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
     for old in newest_steps(folder)[keep:]:
         shutil.rmtree(folder / f"{PREFIX}{old:08d}", ignore_errors=True)
     return final
-
-
-@contextmanager
-def whole_folder(final: Path, durable: bool = True) -> Iterator[Path]:
-    """A folder to write into that takes the name ``final`` once the block has ended, flushed to disk if ``durable``.
-
-    If the block fails, or the process dies in it, what was there before stays as it was.
-    """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.parent / f".{final.name}.partial"
-    old = final.parent / f".{final.name}.old"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        yield partial
-        for path in [*partial.iterdir(), partial] if durable else []:
-            _flush(path)
-        shutil.rmtree(old, ignore_errors=True)
-        if final.exists():
-            os.rename(final, old)
-        os.rename(partial, final)
-        if durable:
-            _flush(final.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def newest_steps(folder: Path) -> list[int]:
@@ -167,36 +139,6 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
     optimizer.load_state_dict(complete)
 
 
-def truncate_jsonl(path: Path, step: int) -> None:
-    """Drop records after ``step``, and a half-written last line, so that no step is logged twice."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if record.get("step", 0) <= step:
-            kept.append(line)
-    write_text(path, "".join(line + "\n" for line in kept))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is there whole or as it was before."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import ConfigError, UserError
+from selfreward.runtime.files import last_record, write_text
 from selfreward.training.config import TrainConfig, make_config
 
 Progress = Callable[[str, int, dict[str, Any]], None]
@@ -140,9 +141,7 @@ def compare(
     }
     if title:
         result = {"title": title, **result}
-    partial = root / "compare.json.partial"
-    partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    partial.replace(root / "compare.json")
+    write_text(root / "compare.json", json.dumps(result, indent=1))
     return result
 
 
@@ -182,9 +181,7 @@ def run_study(study: Study, seed: int, folder: Path) -> dict[str, Any]:
         "seed": seed,
         "wall_s": round(time.perf_counter() - begun, 2),
     }
-    partial = folder / "summary.json.partial"
-    partial.write_text(json.dumps(found, indent=1), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(found, indent=1))
     return found
 
 
@@ -227,7 +224,7 @@ def _run_all(
 
     def look() -> None:
         for key, path in watched.items():
-            record = _last_record(path)
+            record = last_record(path)
             if record and record.get("step", 0) > seen.get(key, -1):
                 seen[key] = record["step"]
                 progress(*key, record)
@@ -263,25 +260,6 @@ def _end_with_parent(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _last_record(path: Path) -> dict[str, Any] | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, 2)
-            size = file.tell()
-            file.seek(max(0, size - 8192))
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            return record
-    return None
 
 
 def read_comparison(path: str | Path) -> dict[str, Any]:

@@ -234,6 +234,6 @@ def read_config(path: str | Path) -> dict[str, Any]:
 def write_config(config: TrainConfig, path: str | Path) -> None:
     import yaml
 
-    from selfreward.runtime.checkpoint import write_text
+    from selfreward.runtime.files import write_text
 
     write_text(Path(path), yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import CheckpointError
-from selfreward.runtime import checkpoint, distributed
+from selfreward.runtime import distributed
+from selfreward.runtime.files import truncate_jsonl
 from selfreward.types import Group
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class RunLog:
     def cut(self, step: int) -> None:
         """Forget what was written after ``step``; nothing is then logged twice."""
         for path in (self.metrics, self.rollouts) if distributed.is_main() else ():
-            checkpoint.truncate_jsonl(path, step)
+            truncate_jsonl(path, step)
 
     @staticmethod
     def _append(path: Path, lines: Sequence[str]) -> None:

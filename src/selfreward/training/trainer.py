@@ -34,6 +34,7 @@ from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime import checkpoint, distributed
+from selfreward.runtime.files import write_text
 from selfreward.runtime.seeding import stream_seed
 from selfreward.runtime.user_code import blaming, within
 from selfreward.training.config import TrainConfig, write_config
@@ -340,7 +341,7 @@ class Trainer:
             "sentinel": self.sentinel.ended | {"best_step": self.sentinel.best.get("step")},
         }
         if distributed.is_main():
-            checkpoint.write_text(self.out / "summary.json", json.dumps(summary, indent=1))
+            write_text(self.out / "summary.json", json.dumps(summary, indent=1))
         distributed.barrier()
         return summary
 

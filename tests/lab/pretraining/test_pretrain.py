@@ -149,7 +149,7 @@ def test_training_lowers_the_loss_and_the_folder_holds_what_was_trained(tmp_path
     loaded = AutoModelForCausalLM.from_pretrained(made.folder)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), made.model.parameters(), strict=True))
     assert loaded.generation_config.eos_token_id == AutoTokenizer.from_pretrained(made.folder).eos_token_id
-    assert not (tmp_path / "base.partial").exists()
+    assert [p.name for p in made.folder.parent.iterdir()] == [made.folder.name]  # nothing half-made beside it
 
 
 def test_half_precision_files_load_as_single_precision(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 
 from selfreward.evaluation.audit.bench import Cost
 from selfreward.evaluation.audit.verdicts import Call, Independence, Verdict
+from selfreward.runtime.files import write_text
 from selfreward.statistics import UNKNOWN, Estimate
 from selfreward.types import Group
 
@@ -169,12 +170,8 @@ class AuditReport:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``audit.json`` into a folder and return its path."""
-        path = Path(folder) / "audit.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(_plain(self.to_dict()), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-        return path
+        text = json.dumps(_plain(self.to_dict()), indent=1, allow_nan=False) + "\n"
+        return write_text(Path(folder) / "audit.json", text)
 
 
 def _json(e: Estimate) -> dict[str, float | None]:

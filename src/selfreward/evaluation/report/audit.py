@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from selfreward.evaluation.report import audit_figures as figures
-from selfreward.evaluation.report.pages import _environment, _write
+from selfreward.evaluation.report.pages import environment
 from selfreward.evaluation.report.words import printable, show_count, show_duration
+from selfreward.runtime.files import write_text
 from selfreward.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def write_audit(report: AuditReport, folder: str | Path) -> Path:
     ]
     matrix = figures.matrix_figure(report)
     html = (
-        _environment()
+        environment()
         .get_template("audit.html.j2")
         .render(
             title=f"audit · {report.task} · selfreward",
@@ -125,7 +126,7 @@ def write_audit(report: AuditReport, folder: str | Path) -> Path:
             cost=lambda s: cost(s).plain,
         )
     )
-    return _write(out / "report.html", html)
+    return write_text(out / "report.html", html, errors="replace")
 
 
 def headline(report: AuditReport) -> str:

@@ -35,6 +35,7 @@ from selfreward.evaluation.report.words import (
     show_duration,
     show_interval,
 )
+from selfreward.runtime.files import write_text
 
 PANELS = {
     "reward": ("own reward", "rise since the start, in starting spreads"),
@@ -111,7 +112,7 @@ def write_report(run_folder: str | Path) -> Path:
         if drawn:
             sections.append((title, [(label, Markup(svg)) for label, svg in drawn]))
     html = (
-        _environment()
+        environment()
         .get_template("run.html.j2")
         .render(
             title=f"{summary.get('recipe', folder.name)} · selfreward",
@@ -137,7 +138,7 @@ def write_report(run_folder: str | Path) -> Path:
             notes=run.notes,
         )
     )
-    return _write(folder / "report.html", html)
+    return write_text(folder / "report.html", html, errors="replace")
 
 
 def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path:
@@ -167,7 +168,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
     ]
     moved = [a for a in drawn if a.reward_curve]
     html = (
-        _environment()
+        environment()
         .get_template("comparison.html.j2")
         .render(
             title=f"{c.task or 'comparison'} · selfreward",
@@ -187,7 +188,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
             else "The arms' run folders were not found beside this comparison, so there are no curves.",
         )
     )
-    return _write(folder / "report.html", html)
+    return write_text(folder / "report.html", html, errors="replace")
 
 
 def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, figures.Pen]]:
@@ -218,7 +219,7 @@ def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, f
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     env = Environment(
         loader=PackageLoader("selfreward.evaluation.report"),
         autoescape=True,
@@ -239,13 +240,6 @@ def _environment() -> Environment:
     env.tests["nan"] = math.isnan
     env.globals |= {"verdicts": VERDICTS, "meanings": METRICS}
     return env
-
-
-def _write(path: Path, html: str) -> Path:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(html, encoding="utf-8", errors="replace")
-    partial.replace(path)
-    return path
 
 
 def _has(c: Comparison, metric: str) -> bool:

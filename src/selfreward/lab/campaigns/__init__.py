@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfreward.runtime.files import read_jsonl, write_text
+
 # What differs between two runs that are the same: clocks, and where they lie.
 CLOCKS = ("time/", "wall")
 
@@ -126,19 +128,17 @@ def trace(out: Path) -> dict[str, Any]:
     return {
         "weights": weights,
         "state": hashlib.sha256(last.read_bytes()).hexdigest(),
-        "metrics": [_timeless(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()],
+        "metrics": [_timeless(record) for record in read_jsonl(out / "metrics.jsonl")],
         "rollouts": hashlib.sha256((out / "rollouts.jsonl").read_bytes()).hexdigest(),
     }
 
 
-def _timeless(line: str) -> dict[str, Any]:
-    return {k: v for k, v in json.loads(line).items() if not k.startswith(CLOCKS)}
+def _timeless(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if not k.startswith(CLOCKS)}
 
 
 def write_evidence(path: Path, result: Mapping[str, Any]) -> None:
     """A campaign's evidence file, whole or not at all."""
     from selfreward.lab.evidence.machine import machine
-    from selfreward.runtime.checkpoint import write_text
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps({**result, "machine": machine()}, indent=1) + "\n")

@@ -25,6 +25,7 @@ from typing import Any
 
 from selfreward.errors import UserError
 from selfreward.lab.campaigns import Case, child, ended, go, kill, trace
+from selfreward.runtime.files import read_jsonl, write_text
 
 LONGEST_S = 300.0
 
@@ -159,7 +160,7 @@ def _reward(folder: Path, draw: random.Random, policy: str) -> dict[str, int]:
         assert stops < 50, "does not get on"
     faults = path.with_suffix(".log").read_text().split() if path.with_suffix(".log").exists() else []
     if policy == "drop":
-        records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()[1:]]
+        records = read_jsonl(folder / "run" / "metrics.jsonl")[1:]
         dropped = sum(r["reward/dropped_groups"] for r in records)
         assert dropped == len(faults), f"{len(faults)} faults, {dropped} groups dropped"
     else:
@@ -225,9 +226,7 @@ def serve(port_file: Path, seed: str, share: float, lasting: float, counts: Path
                 super().handle()
 
     server = ThreadingHTTPServer(("127.0.0.1", int(port_file.read_text()) if port_file.exists() else 0), Handler)
-    partial = port_file.with_suffix(".partial")
-    partial.write_text(str(server.server_port))
-    partial.replace(port_file)
+    write_text(port_file, str(server.server_port))
     server.serve_forever()
 
 
@@ -285,10 +284,10 @@ def _server(folder: Path, draw: random.Random, lasting: float) -> dict[str, int]
         code, said = _finish(case.config(folder / "run"), folder / "log", _patient)
         faults = server.faults
     assert code == 0, f"stopped with: {said}"
-    records = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()[1:]]
+    records = read_jsonl(folder / "run" / "metrics.jsonl")[1:]
     failed = sum(r["judge/parse_failures"] for r in records)
     if lasting:
-        lines = [json.loads(line) for line in (folder / "run" / "rollouts.jsonl").read_text().splitlines()]
+        lines = read_jsonl(folder / "run" / "rollouts.jsonl")
         kept = sum(len(line["completions"]) for line in lines)
         assert failed > 0 and kept + failed >= 2 * 4 * 4, f"{failed} unanswered, {kept} completions kept"
     else:

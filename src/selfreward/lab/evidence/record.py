@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from selfreward.errors import DataError, nearest
+from selfreward.runtime.files import write_text
 
 Metrics = Mapping[str, Any]
 
@@ -182,23 +182,10 @@ class Evidence:
         path = Path(path)
         self.validate(str(path))
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        part = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-            ) as file:
-                part = Path(file.name)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            part.chmod(0o644)  # a temporary file is private by default; evidence is to be committed
-            part.replace(path)
+            return write_text(path, text)
         except OSError as error:
-            if part is not None:
-                part.unlink(missing_ok=True)
             raise DataError(f"{path}: cannot be written ({error.strerror or error}).") from None
-        return path
 
 
 def evidence_directories() -> list[Path]:

@@ -24,7 +24,7 @@ from selfreward.lab.pretraining.pretrain import (
     pretrain,
 )
 from selfreward.lab.pretraining.tokenizers import char_tokenizer, word_tokenizer
-from selfreward.runtime.checkpoint import whole_folder
+from selfreward.runtime.files import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

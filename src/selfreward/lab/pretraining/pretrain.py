@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from selfreward.errors import ConfigError, DataError, UserError, nearest
 from selfreward.lab.pretraining.documents import Document, encode
-from selfreward.runtime.checkpoint import whole_folder
+from selfreward.runtime.files import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

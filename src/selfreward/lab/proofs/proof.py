@@ -20,7 +20,7 @@ from selfreward.lab.evidence.machine import machine
 from selfreward.lab.evidence.record import Check, Evidence
 from selfreward.lab.proofs.results import Results, read_records
 from selfreward.lab.proofs.rules import Rule
-from selfreward.runtime.checkpoint import write_text
+from selfreward.runtime.files import write_text
 from selfreward.training.comparison import Arm, Progress, Study, compare
 from selfreward.training.config import make_config
 

@@ -6,15 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds
 from selfreward.lab.evidence.machine import machine
 from selfreward.lab.validation.verdicts import Run, judge_all, keep_records, read_records, records_of, summarise
-
-if TYPE_CHECKING:
-    from selfreward.lab.validation.verdicts import Run
-
+from selfreward.runtime.files import write_text
 
 # ---- evidence ---------------------------------------------------------------------------------------
 
@@ -55,7 +52,5 @@ def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | 
         "records": records.name,
         "machine": machine(),
     }
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.replace(target)
+    write_text(target, json.dumps(result, indent=1) + "\n")
     return result

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from selfreward.errors import DataError
 from selfreward.evaluation.sentinel.detector import STEP, Thresholds, evidence_of_health, replay
+from selfreward.runtime.files import read_jsonl, whole_file
 from selfreward.statistics import bootstrap_mean, wilson
 
 Part = Literal["choice", "unseen"]
@@ -65,9 +66,8 @@ def finished(folder: str | Path) -> list[Run]:
     found = []
     for path in sorted(Path(folder).glob("*/seed-*/metrics.jsonl")):
         if (path.parent / "summary.json").is_file():
-            lines = path.read_text(encoding="utf-8").splitlines()
             seed = int(path.parent.name.removeprefix("seed-"))
-            found.append(Run(path.parent.parent.name, seed, compact(map(json.loads, lines))))
+            found.append(Run(path.parent.parent.name, seed, compact(read_jsonl(path))))
     return found
 
 
@@ -79,11 +79,8 @@ def keep_records(runs: Sequence[Run], path: str | Path) -> Path:
         columns = {n: [r.get(n) for r in run.records] for n in names}
         lines.append(json.dumps({"name": run.name, "seed": run.seed, "columns": columns}, separators=(",", ":")))
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    with partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
+    with whole_file(target) as partial, partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
         file.write(("\n".join(lines) + "\n").encode())
-    partial.replace(target)
     return target
 
 

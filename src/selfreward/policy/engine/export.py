@@ -14,7 +14,7 @@ from torch import Tensor
 from selfreward.errors import ConfigError
 from selfreward.policy.architecture import causal_model
 from selfreward.runtime import distributed
-from selfreward.runtime.checkpoint import whole_folder
+from selfreward.runtime.files import whole_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

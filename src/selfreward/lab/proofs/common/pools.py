@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from selfreward.runtime.checkpoint import write_text
+from selfreward.runtime.files import write_text
 from selfreward.types import Prompt
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -102,6 +102,5 @@ def kept(file: Path, make: Callable[[], Pool]) -> Pool:
     if file.is_file():
         return Pool(**json.loads(file.read_text(encoding="utf-8")))
     pool = make()
-    file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(asdict(pool)))
     return pool

@@ -29,7 +29,7 @@ import numpy as np
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results, Values, read_records
 from selfreward.lab.proofs.rules import PASS_AT_1, POINTS, measured, not_below, trails, weakest
-from selfreward.runtime.checkpoint import write_text
+from selfreward.runtime.files import write_text
 from selfreward.statistics import Estimate, auroc, mean_interval
 from selfreward.training.comparison import Arm
 

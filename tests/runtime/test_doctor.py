@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from selfreward.cli.doctor import render
 from selfreward.runtime import doctor
-from selfreward.runtime.doctor import Finding, diagnose, render
+from selfreward.runtime.doctor import Finding, diagnose
 
 HEALTHY: dict[str, Any] = {
     "torch": {

@@ -1,4 +1,7 @@
-"""The command line. Nothing heavy is imported before a command needs it."""
+"""The command line: one file per command, put together in ``app``; ``lab`` holds the commands of the lab.
+
+Nothing heavy is imported before a command needs it.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from selfreward.cli.options import Seed
+from selfreward.errors import ConfigError, DataError
+
 
 def rewrite(
     data: Annotated[str, typer.Argument(help="Prompts: JSONL file, datasets id, reasoning-gym:TASK, embedded:NAME.")],
@@ -18,13 +21,14 @@ def rewrite(
     template: Annotated[
         Path | None, typer.Option("--template", help="Your own request, with {question} in it.")
     ] = None,
-    temperature: Annotated[float, typer.Option("--temperature")] = 0.7,
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1)] = 512,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the rewriting model; 0 takes its likeliest words.")
+    ] = 0.7,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Length of a rewrite at most.", min=1)] = 512,
+    seed: Seed = 0,
 ) -> None:
     """Let a model reword every prompt (same answer, other words) for co-reward."""
     from selfreward.data import load_prompts, write_jsonl
-    from selfreward.errors import ConfigError, DataError
     from selfreward.rollouts.rewording import TEMPLATE, make_writer, row_of_prompt
     from selfreward.rollouts.rewording import rewrite as reword
 

@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
+from selfreward.errors import ConfigError
+
 
 def serve(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Model folder, hub id, or embedded:NAME.")],
     python: Annotated[str, typer.Option("--python", help="Interpreter of an environment with vLLM.")] = "python",
-    port: Annotated[int, typer.Option("--port")] = 8000,
+    port: Annotated[int, typer.Option("--port", help="Of the server.")] = 8000,
     folder: Annotated[Path, typer.Option("--folder", help="The model is written here for the server.")] = Path(
         "runs/serve"
     ),
@@ -26,7 +28,6 @@ def serve(
     """
     import shlex
 
-    from selfreward.errors import ConfigError
     from selfreward.policy.engine.export import export, server_command
     from selfreward.policy.loading import load_policy
 

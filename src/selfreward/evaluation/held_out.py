@@ -18,11 +18,13 @@ import numpy as np
 
 from selfreward import statistics
 from selfreward.errors import ConfigError, DataError
+from selfreward.runtime.seeding import stream_seed
 from selfreward.statistics import Estimate
 from selfreward.types import Group, Prompt, Trajectory
 
 if TYPE_CHECKING:
     from selfreward.data.answers import AnswerSpace
+    from selfreward.data.task import Task
     from selfreward.policy.sampling.params import SamplingParams
 
 
@@ -121,16 +123,7 @@ def evaluate(
         for row, group, reference in zip(rows, best, references, strict=True):
             if reference is not None:
                 row["accuracy"] = float(answers.correct(group.completions[0], reference))
-
-    names = dict.fromkeys(name for row in rows for name in row)
-    per_prompt = {name: [row.get(name, math.nan) for row in rows] for name in names}
-    estimates = {
-        name: (statistics.share if name in SHARES else statistics.bootstrap_mean)(values, seed=seed)
-        for name, values in per_prompt.items()
-        if name != "vote_correct"
-    }
-    estimates |= _calibration(per_prompt, seed)
-    estimates = {name: e for name, e in estimates.items() if not math.isnan(e.value)}
+    per_prompt, estimates = _estimates(rows, seed)
     return Evaluation(
         metrics={name: e.value for name, e in estimates.items()},
         intervals={name: (e.low, e.high) for name, e in estimates.items()},
@@ -140,6 +133,61 @@ def evaluate(
         k=k,
         samples=n,
     )
+
+
+def _estimates(rows: Sequence[dict[str, float]], seed: int) -> tuple[dict[str, list[float]], dict[str, Estimate]]:
+    """The values of every metric in the order of the prompts, and their means with intervals where these exist."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    per_prompt = {name: [row.get(name, math.nan) for row in rows] for name in names}
+    estimates = {
+        name: (statistics.share if name in SHARES else statistics.bootstrap_mean)(values, seed=seed)
+        for name, values in per_prompt.items()
+        if name != "vote_correct"
+    }
+    estimates |= _calibration(per_prompt, seed)
+    return per_prompt, {name: e for name, e in estimates.items() if not math.isnan(e.value)}
+
+
+def held_out(
+    policy: Any,
+    task: Task,
+    *,
+    prompts: int = 200,
+    samples: int = 8,
+    params: SamplingParams | None = None,
+    seed: int | None = None,
+) -> dict[str, Any]:
+    """Metrics on a task's test prompts, as they are logged; what it costs is not counted as the policy's.
+
+    Args:
+        policy: samples, and counts tokens in ``counts``.
+        task: its own evaluator measures where it has one; otherwise :func:`evaluate` does.
+        prompts: test prompts at most; 0 measures nothing.
+        samples: samples per prompt, the k of ``pass@k`` and ``maj@k``.
+        params: how to sample.
+        seed: by default the same for every run, so that all are measured with the same draws.
+
+    Returns:
+        Metrics by name, as in :meth:`Evaluation.as_dict`; empty where there are no test prompts.
+    """
+    chosen = task.test[:prompts]
+    if not chosen:
+        return {}
+    kept = dict(policy.counts.generated), dict(policy.counts.scored)
+    try:
+        if task.evaluator:
+            return task.evaluator(policy)
+        return evaluate(
+            policy,
+            chosen,
+            task.answers,
+            k=samples,
+            params=params,
+            seed=stream_seed(0, "evaluation") if seed is None else seed,
+            well_formed=task.well_formed,
+        ).as_dict()
+    finally:
+        policy.counts.generated, policy.counts.scored = kept
 
 
 def difference(before: Evaluation, after: Evaluation, metric: str = "pass@1", seed: int = 0) -> Estimate:

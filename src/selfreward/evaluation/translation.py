@@ -1,4 +1,4 @@
-"""Moved out of translation."""
+"""How good translations are by every text metric, with intervals, and whether a judge ranks them as the metrics do."""
 
 from __future__ import annotations
 

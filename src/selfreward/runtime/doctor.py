@@ -12,14 +12,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+from typing import Any, Literal
 
 Level = Literal["ok", "warn", "error"]
 
@@ -350,31 +346,6 @@ def memory() -> tuple[int, int | None]:
     except (OSError, StopIteration, ValueError, IndexError):
         return total, None
     return total, free
-
-
-def render(findings: Sequence[Finding]) -> RenderableType:
-    """A table for the terminal, with a closing line that says whether training can start."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    marks = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "error": ("ERROR", "bold red")}
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for finding in findings:
-        text = Text(finding.message)
-        if finding.fix:
-            text.append(f"\n→ {finding.fix}", style="" if finding.level != "ok" else "dim")
-        mark, style = marks[finding.level]
-        table.add_row(Text(mark, style=style), finding.name, text)
-    errors = sum(f.level == "error" for f in findings)
-    warnings = sum(f.level == "warn" for f in findings)
-    verdict = "Ready to train." if not errors else f"{errors} problem{'s' * (errors > 1)} to put right first."
-    if warnings:
-        verdict += f" {warnings} warning{'s' * (warnings > 1)}."
-    return Group(table, Text(f"\n{verdict}", style="bold"))
 
 
 def _version(distribution: str) -> str | None:

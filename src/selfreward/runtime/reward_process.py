@@ -1,4 +1,4 @@
-"""Moved out of userland."""
+"""A reward function that a user brings as a file, run in a process of its own that may hang, crash or print."""
 
 from __future__ import annotations
 

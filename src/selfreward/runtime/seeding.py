@@ -1,12 +1,8 @@
-"""Moved out of sampling."""
+"""Seeds for independent streams of random numbers, derived from one seed and what each stream is for."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 def stream_seed(seed: int, *key: object) -> int:

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -85,20 +85,21 @@ def compare(
         progress: called with (arm, seed, latest record) while runs go on.
         title: recorded as the comparison's name.
 
+    Returns:
+        The content of ``compare.json``, as in :class:`CompareResult`.
+
     Raises:
+        ConfigError: for two arms of one label, or without an arm or a seed.
         UserError: if an arm fails; the finished arms stay on disk.
     """
-    from selfreward.recipes.registry import CONTROLS
-
-    everything = list(arms)
-    if controls:
-        present = {a.recipe for a in arms if isinstance(a, Arm)}
-        everything += [Arm(name, name) for name in CONTROLS if name not in present]
+    everything = _with_controls(arms) if controls else list(arms)
     labels = [a.label for a in everything]
     if len(set(labels)) != len(labels):
         raise ConfigError(f"Two arms have the same label: {', '.join(sorted(labels))}. Use label=recipe:options.")
+    if not everything or not seeds:
+        raise ConfigError("A comparison needs at least one arm and one seed.")
     root = Path(out)
-    runs: dict[tuple[str, int], Run] = {}
+    runs: dict[Key, Run] = {}
     for seed in seeds:
         for arm in everything:
             folder = root / arm.label / f"seed-{seed}"
@@ -107,45 +108,103 @@ def compare(
             )
     root.mkdir(parents=True, exist_ok=True)
     summaries = _run_all(runs, jobs, progress or (lambda arm, seed, record: None))
-    trained = next((key for key, run in runs.items() if isinstance(run, TrainConfig)), None)
-    first = summaries[trained] if trained else {"data": settings.get("data") or settings.get("model", ""), "steps": 0}
-    config = runs[trained] if trained else None
-    result = {
-        "task": first["data"],
-        "base": first.get("model", settings.get("model", "")),
-        "metric": first.get("metric", "pass@1"),
-        "budget": {"steps": first["steps"], "tokens": max(s["tokens"].get("generated", 0) for s in summaries.values())},
-        "settings": {
-            k: v
-            for k, v in (config.to_dict() if isinstance(config, TrainConfig) else dict(settings)).items()
-            if k not in ("recipe", "options", "seed", "out")
-        },
-        "arms": {
-            arm.label: {
-                "recipe": arm.recipe if isinstance(arm, Arm) else None,
-                "options": dict(arm.options) if isinstance(arm, Arm) else {},
-                "labels": summaries[arm.label, seeds[0]]["labels"],
-                "control": summaries[arm.label, seeds[0]]["control"],
-                "seeds": [
-                    {
-                        "seed": seed,
-                        **{k: summaries[arm.label, seed][k] for k in ("before", "after", "best", "tokens", "wall_s")},
-                        "mechanism": summaries[arm.label, seed]["mechanism"],
-                        "alarms": summaries[arm.label, seed]["alarms"],
-                    }
-                    for seed in seeds
-                ],
-            }
-            for arm in everything
-        },
-    }
-    if title:
-        result = {"title": title, **result}
+    result = _result(everything, seeds, runs, summaries, settings, title).to_dict()
     write_text(root / "compare.json", json.dumps(result, indent=1))
     return result
 
 
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm reached.
+
+    Attributes:
+        recipe: None for a :class:`Study`.
+        labels: what it may read of the truth: ``none``, ``outcome``, ...
+        seeds: per seed the metrics ``before``, ``after`` and at the ``best`` step, ``tokens``, ``wall_s`` (seconds of
+            training), ``mechanism`` and ``alarms``.
+    """
+
+    recipe: str | None
+    options: dict[str, Any]
+    labels: str
+    control: bool
+    seeds: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """The content of ``compare.json``.
+
+    Attributes:
+        task, base: data and start that the first training arm had.
+        metric: by which the task is judged.
+        budget: ``steps`` of the first training arm, and the most ``tokens`` that any run generated.
+        settings: what all arms share.
+        arms: by label, in the order in which they were given.
+    """
+
+    task: str
+    base: str
+    metric: str
+    budget: dict[str, int]
+    settings: dict[str, Any]
+    arms: dict[str, ArmResult]
+    title: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is written: the title first, and only where there is one."""
+        written = asdict(self)
+        title = written.pop("title")
+        return {"title": title, **written} if title else written
+
+
 Run = TrainConfig | tuple[Study, int, Path]
+Key = tuple[str, int]
+"""Label and seed."""
+
+
+def _with_controls(arms: Sequence[Arm | Study]) -> list[Arm | Study]:
+    from selfreward.recipes.registry import CONTROLS
+
+    present = {a.recipe for a in arms if isinstance(a, Arm)}
+    return [*arms, *(Arm(name, name) for name in CONTROLS if name not in present)]
+
+
+def _result(
+    arms: Sequence[Arm | Study],
+    seeds: Sequence[int],
+    runs: Mapping[Key, Run],
+    summaries: Mapping[Key, dict[str, Any]],
+    settings: Mapping[str, Any],
+    title: str,
+) -> CompareResult:
+    """The summaries of all runs as one result."""
+    trained = next((key for key, run in runs.items() if isinstance(run, TrainConfig)), None)
+    first = summaries[trained] if trained else {"data": settings.get("data") or settings.get("model", ""), "steps": 0}
+    config = runs[trained] if trained else None
+    shared = config.to_dict() if isinstance(config, TrainConfig) else dict(settings)
+    tokens = max(s["tokens"].get("generated", 0) for s in summaries.values())
+    return CompareResult(
+        task=first["data"],
+        base=first.get("model", settings.get("model", "")),
+        metric=first.get("metric", "pass@1"),
+        budget={"steps": first["steps"], "tokens": tokens},
+        settings={k: v for k, v in shared.items() if k not in ("recipe", "options", "seed", "out")},
+        arms={arm.label: _arm_result(arm, {seed: summaries[arm.label, seed] for seed in seeds}) for arm in arms},
+        title=title,
+    )
+
+
+def _arm_result(arm: Arm | Study, summaries: Mapping[int, dict[str, Any]]) -> ArmResult:
+    kept = ("before", "after", "best", "tokens", "wall_s", "mechanism", "alarms")
+    first = next(iter(summaries.values()))
+    return ArmResult(
+        recipe=arm.recipe if isinstance(arm, Arm) else None,
+        options=dict(arm.options) if isinstance(arm, Arm) else {},
+        labels=first["labels"],
+        control=first["control"],
+        seeds=[{"seed": seed, **{k: summary[k] for k in kept}} for seed, summary in summaries.items()],
+    )
 
 
 def _config(arm: Arm, settings: Mapping[str, Any], seed: int, folder: Path) -> TrainConfig:
@@ -212,15 +271,13 @@ def run_one(config: TrainConfig, before: dict[str, Any] | None = None) -> dict[s
     return start(config).fit(before)
 
 
-def _run_all(
-    runs: Mapping[tuple[str, int], Run], jobs: int, progress: Progress
-) -> dict[tuple[str, int], dict[str, Any]]:
+def _run_all(runs: Mapping[Key, Run], jobs: int, progress: Progress) -> dict[Key, dict[str, Any]]:
     """Every run, ``jobs`` at a time; the records that runs write are what progress is read from."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     watched = {key: Path(run.out) / "metrics.jsonl" for key, run in runs.items() if isinstance(run, TrainConfig)}
-    seen: dict[tuple[str, int], int] = {}
+    seen: dict[Key, int] = {}
 
     def look() -> None:
         for key, path in watched.items():

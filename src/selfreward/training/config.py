@@ -10,10 +10,16 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
 
 from selfreward.errors import ConfigError, nearest
-from selfreward.runtime.options import coerce_fields
+from selfreward.runtime.files import write_text
+from selfreward.runtime.options import check_bounds, coerce_fields, parse_settings
+
+if TYPE_CHECKING:
+    from selfreward.policy.sampling.params import SamplingParams
 
 
 @dataclass
@@ -68,62 +74,62 @@ class TrainConfig:
     data: str | None = None
     eval_data: str | None = None
     out: str = "runs/train"
-    steps: int | None = None
-    token_budget: int | None = None
+    steps: Annotated[int, Ge(1)] | None = None
+    token_budget: Annotated[int, Ge(1)] | None = None
     seed: int = 0
 
     answers: str = "auto"
-    limit: int | None = None
+    limit: Annotated[int, Ge(1)] | None = None
     prompt_field: str | None = None
     answer_field: str | None = None
-    holdout: float = 0.1
-    max_prompt_tokens: int | None = None
+    holdout: Annotated[float, Ge(0), Lt(1), "lie in [0, 1)"] = 0.1
+    max_prompt_tokens: Annotated[int, Ge(1)] | None = None
     prompt_policy: Literal["error", "drop"] = "error"
 
-    prompts_per_step: int | None = None
-    max_new_tokens: int | None = None
+    prompts_per_step: Annotated[int, Ge(1)] | None = None
+    max_new_tokens: Annotated[int, Ge(1)] | None = None
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
 
-    epochs: int = 1
-    minibatches: int = 1
-    lr: float | None = None
+    epochs: Annotated[int, Ge(1)] = 1
+    minibatches: Annotated[int, Ge(1)] = 1
+    lr: Annotated[float, Gt(0)] | None = None
     schedule: Literal["constant", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Ge(0)] = 0
     weight_decay: float = 0.0
     adam_beta1: float = 0.9
     adam_beta2: float = 0.95
-    adam_eps: float | None = None
-    grad_clip: float = 1.0
-    micro_tokens: int | None = None
+    adam_eps: Annotated[float, Gt(0)] | None = None
+    grad_clip: Annotated[float, Gt(0)] = 1.0
+    micro_tokens: Annotated[int, Ge(1)] | None = None
     bad_update: Literal["skip", "stop"] = "skip"
-    max_bad_updates: int = 10
-    max_log_ratio: float = 5.0
-    step_timeout_s: float = 0.0
+    max_bad_updates: Annotated[int, Ge(1)] = 10
+    max_log_ratio: Annotated[float, Ge(0), "be 0 (no limit) or more"] = 5.0
+    step_timeout_s: Annotated[float, Ge(0), "be 0 (no limit) or more"] = 0.0
 
-    eval_every: int | None = None
-    eval_prompts: int = 200
-    eval_samples: int = 8
-    checkpoint_every: int | None = None
-    keep_checkpoints: int = 2
-    log_groups: int = 4
+    eval_every: Annotated[int, Ge(0)] | None = None
+    eval_prompts: Annotated[int, Ge(0)] = 200
+    eval_samples: Annotated[int, Ge(1)] = 8
+    checkpoint_every: Annotated[int, Ge(0)] | None = None
+    keep_checkpoints: Annotated[int, Ge(1)] = 2
+    log_groups: Annotated[int, Ge(-1)] = 4
 
     sentinel: Literal["off", "warn", "stop", "rollback", "adapt"] = "warn"
-    probe_every: int | None = None
-    probe_prompts: int = 24
-    probe_samples: int = 8
+    probe_every: Annotated[int, Ge(0)] | None = None
+    probe_prompts: Annotated[int, Ge(0)] = 24
+    probe_samples: Annotated[int, Ge(2)] = 8
 
     engine: str = "local"
     engine_stale: Literal["stop", "warn"] = "stop"
-    engine_tolerance: float | None = None
+    engine_tolerance: Annotated[float, Gt(0)] | None = None
     engine_folder: str | None = None
 
     device: str = "auto"
     dtype: str = "auto"
-    threads: int | None = None
+    threads: Annotated[int, Ge(1)] | None = None
     chat: Literal["auto", "never"] = "auto"
-    lora_rank: int = 0
+    lora_rank: Annotated[int, Ge(0)] = 0
     lora_alpha: float | None = None
     lora_targets: str = "all-linear"
     gradient_checkpointing: bool = False
@@ -131,83 +137,69 @@ class TrainConfig:
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("steps", 1),
-            ("prompts_per_step", 1),
-            ("max_new_tokens", 1),
-            ("epochs", 1),
-            ("minibatches", 1),
-            ("warmup_steps", 0),
-            ("eval_prompts", 0),
-            ("eval_samples", 1),
-            ("keep_checkpoints", 1),
-            ("max_bad_updates", 1),
-            ("micro_tokens", 1),
-            ("log_groups", -1),
-            ("lora_rank", 0),
-            ("eval_every", 0),
-            ("probe_every", 0),
-            ("probe_prompts", 0),
-            ("probe_samples", 2),
-            ("checkpoint_every", 0),
-            ("limit", 1),
-            ("token_budget", 1),
-            ("threads", 1),
-            ("max_prompt_tokens", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"{name} is {value}; it must be {low} or more.")
-        for name in ("lr", "adam_eps", "grad_clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} is {value}; it must be above 0.")
-        if not self.step_timeout_s >= 0:
-            raise ConfigError(f"step_timeout_s is {self.step_timeout_s}; it must be 0 (no limit) or more.")
-        if self.engine_tolerance is not None and not self.engine_tolerance > 0:
-            raise ConfigError(f"engine_tolerance is {self.engine_tolerance}; it must be above 0.")
-        if not self.max_log_ratio >= 0:
-            raise ConfigError(f"max_log_ratio is {self.max_log_ratio}; it must be 0 (no limit) or more.")
-        if not 0 <= self.holdout < 1:
-            raise ConfigError(f"holdout is {self.holdout}; it must lie in [0, 1).")
+        check_bounds(TrainConfig, vars(self))
+
+    def sampling_params(self, default_tokens: int = 64, **more: Any) -> SamplingParams:
+        """How completions are drawn; ``more`` are further fields of the parameters."""
+        from selfreward.policy.sampling.params import SamplingParams
+
+        tokens = self.max_new_tokens or default_tokens
+        return SamplingParams(tokens, self.temperature, self.top_p, self.top_k, **more)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
-def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> TrainConfig:
-    """A configuration from a mapping and ``KEY=VALUE`` texts.
+RUN_KEYS = frozenset(f.name for f in dataclasses.fields(TrainConfig))
+
+
+def make_config(
+    values: Mapping[str, Any], settings: Iterable[str] = (), *, where: Mapping[str, str] | None = None
+) -> TrainConfig:
+    """A configuration from a mapping and ``KEY=VALUE`` texts, which count more.
 
     Keys that are not in :class:`TrainConfig` belong to the recipe.
+
+    Args:
+        where: for keys of ``values`` what they were read from, such as a file's name; messages begin with it.
 
     Raises:
         ConfigError: for a text without ``=``, an unknown key, or a bad value.
     """
     from selfreward.recipes.registry import hyperparameters, load_recipe, recipe_class
 
-    merged = dict(values)
-    options = dict(merged.pop("options", None) or {})
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set takes KEY=VALUE, not {text!r}.")
-        merged[key.strip()] = value
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    written = parse_settings(settings)
+    places = {**(where or {}), **dict.fromkeys(written, "--set")}
+    merged = split_options({**values, **written})
+    options = merged.pop("options")
     recipe = str(merged.get("recipe", TrainConfig.recipe))
     own = hyperparameters(recipe)
     if merged.get("model") is None and merged.get("data") is None:
         merged["model"] = recipe_class(recipe).base
-    for key in [k for k in merged if k not in known]:
-        if key not in own:
+    for key, value in options.items():
+        place = f"{places[key]}: " if key in places else ""
+        if key not in own and key not in (values.get("options") or {}):
             raise ConfigError(
-                f"There is no option {key!r}, neither of the run nor of recipe {recipe!r}."
-                f"{nearest(key, known | set(own))}"
+                f"{place}There is no option {key!r}, neither of the run nor of recipe {recipe!r}."
+                f"{nearest(key, RUN_KEYS | set(own))}"
             )
-        options[key] = merged.pop(key)
-    config = TrainConfig(**coerce_fields(TrainConfig, merged, where="the configuration"))
-    checked = load_recipe(recipe, options)
-    config.options = {k: getattr(checked, k) for k in options}
-    return config
+        if place:
+            coerce_fields(recipe_class(recipe), {key: value}, where=f"{place}recipe {recipe!r}")
+    given: dict[str, Any] = {}
+    for place in dict.fromkeys(["", *places.values()]):
+        found = {k: v for k, v in merged.items() if places.get(k, "") == place}
+        found = coerce_fields(TrainConfig, found, where=place or "the configuration")
+        check_bounds(TrainConfig, found, where=place)
+        given |= found
+    made = load_recipe(recipe, options)
+    return TrainConfig(**given, options={k: getattr(made, k) for k in options})
+
+
+def split_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings with those that are no key of :class:`TrainConfig` under ``options``, where a recipe's are."""
+    options = dict(values.get("options") or {})
+    options |= {k: v for k, v in values.items() if k not in RUN_KEYS}
+    return {**{k: v for k, v in values.items() if k in RUN_KEYS}, "options": options}
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -233,7 +225,5 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 def write_config(config: TrainConfig, path: str | Path) -> None:
     import yaml
-
-    from selfreward.runtime.files import write_text
 
     write_text(Path(path), yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))

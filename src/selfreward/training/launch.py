@@ -220,7 +220,7 @@ def resume(folder: str | Path, settings: list[str], on_step: Listener | None = N
             raise ConfigError(
                 f"A resumed run keeps its configuration: {key!r} cannot change. Only {', '.join(sorted(free))} can."
             )
-    config = make_config({**values, "out": str(folder)}, settings)
+    config = make_config({**values, "out": str(folder)}, settings, where=dict.fromkeys(values, str(path)))
     trainer = build(config, on_step)
     return trainer, trainer.resume()
 
@@ -233,8 +233,8 @@ def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]
     from selfreward.data import load_prompts
     from selfreward.data.answers import answer_space
     from selfreward.data.task import Task
+    from selfreward.evaluation.held_out import held_out
     from selfreward.policy.loading import load_policy
-    from selfreward.training.trainer import held_out
 
     set_threads(config)
     draws_here(config, "selfreward eval")
@@ -246,7 +246,13 @@ def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]
     policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
     resolved = resolve_defaults(config, task, policy)
     with adjust(policy) if adjust else contextlib.nullcontext(policy) as seen:
-        return held_out(seen, task, resolved)
+        return held_out(
+            seen,
+            task,
+            prompts=resolved.eval_prompts,
+            samples=resolved.eval_samples,
+            params=resolved.sampling_params(),
+        )
 
 
 @contextlib.contextmanager
@@ -278,18 +284,11 @@ def adjusted(
 def load_for_sampling(config: TrainConfig) -> tuple[Policy, Any]:
     """A policy and its sampling parameters."""
     from selfreward.policy.loading import load_policy
-    from selfreward.policy.sampling.params import SamplingParams
 
     set_threads(config)
     draws_here(config, "selfreward sample")
     policy = load_policy(config.model, dtype=config.dtype, device=config.device, chat=config.chat)
-    params = SamplingParams(
-        max_new_tokens=config.max_new_tokens or 64,
-        temperature=config.temperature,
-        top_p=config.top_p,
-        top_k=config.top_k,
-    )
-    return policy, params
+    return policy, config.sampling_params()
 
 
 def templates_of(model: str, data: str | None = None) -> dict[str, str]:

@@ -25,12 +25,11 @@ import torch
 from selfreward.data import PromptStream
 from selfreward.data.task import Task
 from selfreward.errors import CheckpointError, RecipeError
-from selfreward.evaluation.held_out import evaluate
+from selfreward.evaluation.held_out import held_out
 from selfreward.evaluation.sentinel.detector import Alarm
 from selfreward.evaluation.sentinel.monitors import group_statistics
 from selfreward.evaluation.sentinel.watch import RECIPE_REMEDIES, Sentinel
 from selfreward.policy.protocol import TrainablePolicy
-from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime import checkpoint, distributed
@@ -72,12 +71,7 @@ class Trainer:
         self.out = Path(config.out)
         self.evaluator = self._evaluate
         self.on_step = on_step or (lambda record: None)
-        self.sampling = SamplingParams(
-            max_new_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-        )
+        self.sampling = config.sampling_params()
         self.objective = recipe.objective(config.max_new_tokens)
         self.reference = policy.snapshot(offload=True)
         self.stream = PromptStream(task.train, config.seed)
@@ -247,7 +241,14 @@ class Trainer:
 
     def _evaluate(self, policy: TrainablePolicy) -> dict[str, Any]:
         with blaming(f"evaluating after step {self.step}"):
-            return held_out(policy, self.task, self.config)
+            config = self.config  # as configured, whatever the sentinel has changed since
+            return held_out(
+                policy,
+                self.task,
+                prompts=config.eval_prompts,
+                samples=config.eval_samples,
+                params=config.sampling_params(),
+            )
 
     def _measured(self, metrics: dict[str, Any]) -> Record:
         """Held-out metrics as they are recorded; ``truth`` is the one by which the task is judged."""
@@ -344,30 +345,6 @@ class Trainer:
             write_text(self.out / "summary.json", json.dumps(summary, indent=1))
         distributed.barrier()
         return summary
-
-
-def held_out(policy: Any, task: Task, config: TrainConfig) -> dict[str, Any]:
-    """Metrics on the task's test prompts; its cost is not counted as the run's."""
-    prompts = task.test[: config.eval_prompts]
-    if not prompts:
-        return {}
-    kept = dict(policy.counts.generated), dict(policy.counts.scored)
-    params = SamplingParams(config.max_new_tokens or 64, config.temperature, config.top_p, config.top_k)
-    try:
-        if task.evaluator:
-            return task.evaluator(policy)
-        seed = stream_seed(0, "evaluation")
-        return evaluate(
-            policy,
-            prompts,
-            task.answers,
-            k=config.eval_samples,
-            params=params,
-            seed=seed,
-            well_formed=task.well_formed,
-        ).as_dict()
-    finally:
-        policy.counts.generated, policy.counts.scored = kept
 
 
 class _graceful:  # noqa: N801

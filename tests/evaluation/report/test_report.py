@@ -16,7 +16,7 @@ from rich.console import Console
 from selfreward.errors import DataError
 from selfreward.evaluation.report import comparison_table, summary_table, write_comparison, write_report
 from selfreward.evaluation.report.digest import curve, digest
-from selfreward.evaluation.report.figures import _spread
+from selfreward.evaluation.report.drawing import spread_labels
 from selfreward.evaluation.report.folder import read_run
 from selfreward.evaluation.report.words import headline, printable
 
@@ -303,8 +303,8 @@ def test_curve_over_seeds_by_hand() -> None:
 
 
 def test_labels_move_apart_and_keep_their_order() -> None:
-    assert _spread([0.0, 1.0], 0.1) == [0.0, 1.0]
-    placed = _spread([0.5, 0.5, 0.9, 0.52], 0.1)
+    assert spread_labels([0.0, 1.0], 0.1) == [0.0, 1.0]
+    placed = spread_labels([0.5, 0.5, 0.9, 0.52], 0.1)
     assert placed[0] < placed[1] < placed[3] < placed[2]
     assert min(np.diff(sorted(placed))) >= 0.1 - 1e-9
     assert np.mean([placed[0], placed[1], placed[3]]) == pytest.approx(np.mean([0.5, 0.5, 0.52]))

@@ -300,7 +300,7 @@ def zoo_records(truths, gap=None):
 
 
 def test_the_zoo_judges_by_truth_and_calls_by_records():
-    from selfreward.lab.validation.verdicts import by_species, judge, summarise
+    from selfreward.lab.validation.run_verdicts import by_species, judge, summarise
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     early = judge("early/0", list(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.3)))
@@ -322,7 +322,8 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
 
 def test_kept_records_give_the_same_verdicts(tmp_path):
     from selfreward.errors import DataError
-    from selfreward.lab.validation.verdicts import Run, compact, judge_all, keep_records, read_records
+    from selfreward.lab.validation.records import Run, compact, keep_records, read_records
+    from selfreward.lab.validation.run_verdicts import judge_all
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     records = compact(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.123456))
@@ -338,8 +339,9 @@ def test_kept_records_give_the_same_verdicts(tmp_path):
 
 
 def test_thresholds_are_chosen_by_missed_runs_and_false_alarms():
+    from selfreward.lab.validation.records import Run
+    from selfreward.lab.validation.run_verdicts import judge
     from selfreward.lab.validation.thresholds import choose, cost, leave_one_species_out, species_of, without_views
-    from selfreward.lab.validation.verdicts import Run, judge
 
     # The gap of the collapsing run stays under the shipped threshold; a healthy one has none.
     falls = [0.6, 0.6, 0.58, 0.5, 0.4]
@@ -390,7 +392,7 @@ def all_records(folder):
 def test_the_committed_verdicts_follow_from_the_kept_records():
 
     from selfreward.lab.validation.evidence import evidence
-    from selfreward.lab.validation.verdicts import read_records, records_of
+    from selfreward.lab.validation.records import read_records, records_of
 
     path = ROOT / "evidence" / "sentinel.json"
     kept = json.loads(path.read_text(encoding="utf-8"))

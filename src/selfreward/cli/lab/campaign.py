@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from selfreward.cli.options import Seed
 from selfreward.errors import ConfigError, nearest
 
 CAMPAIGNS = ("crashes", "faults", "inputs", "soak")
@@ -15,7 +16,7 @@ CAMPAIGNS = ("crashes", "faults", "inputs", "soak")
 def campaign(
     name: Annotated[str, typer.Argument(help="crashes, faults, inputs, or soak.")],
     size: Annotated[int, typer.Option("--size", min=1, help="Kills, faulty runs, bad inputs, or minutes.")] = 100,
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option("--out", help="Scratch folder; what it held is removed.")] = Path(
         "runs/campaign"
     ),

@@ -1,10 +1,13 @@
-"""``selfreward systems`` and ``selfreward show``: all published systems, and one of them."""
+"""``selfreward systems``: all published systems with their status."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from selfreward.lab.evidence.record import Evidence
 
 
 def systems(
@@ -13,7 +16,7 @@ def systems(
     blocks: Annotated[bool, typer.Option("--blocks", help="Print which blocks every recipe wires.")] = False,
     replay: Annotated[bool, typer.Option("--replay", help="Replay every fingerprint (seconds each).")] = False,
 ) -> None:
-    """All published systems with their status, computed from evidence."""
+    """List all published systems with their status, computed from evidence."""
     from rich.console import Console
 
     if blocks:
@@ -22,7 +25,7 @@ def systems(
 
     from selfreward.lab.catalogue.systems import systems_json, systems_rows, systems_table
 
-    rows = systems_rows(replay=_replay if replay else None)
+    rows = systems_rows(replay=replayed if replay else None)
     if json_:
         print(systems_json(rows))
     elif markdown:
@@ -55,20 +58,8 @@ def _blocks(json_: bool, markdown: bool) -> None:
         Console().print(table)
 
 
-def show(
-    slug: Annotated[str, typer.Argument(help="System slug or id.")],
-    replay: Annotated[bool, typer.Option("--replay", help="Replay the fingerprint.")] = False,
-) -> None:
-    """One system: idea, needs, formulas, parameters, evidence."""
-    from rich.console import Console
-
-    from selfreward.lab.catalogue.systems import assess, find_system, show_text
-
-    system = find_system(slug)
-    Console().print(show_text(system, assess(system, replay=_replay if replay else None)))
-
-
-def _replay(evidence: Any) -> bool:
+def replayed(evidence: Evidence) -> bool:
+    """Whether the recorded fingerprint comes out again on this machine."""
     from selfreward.lab.proofs.registry import replays
 
     return replays(evidence)

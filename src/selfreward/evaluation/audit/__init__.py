@@ -1,8 +1,8 @@
 """Which self-made reward can be believed here, before any training.
 
-``audit`` scores one set of rollouts with every signal and says, per signal: use, avoid, or cannot tell, because.
-``context`` and ``scorers`` call signals by name, ``bench`` holds what all of them share, ``measures`` are the
-numbers with truth and ``blind`` those without, ``verdicts`` the gates, ``record`` the result.
+``auditor`` scores one set of rollouts with every signal and says, per signal: use, avoid, or cannot tell, because.
+``bench`` holds what all signals share, ``measures`` are the numbers with truth and ``blind`` those without,
+``verdicts`` the gates, ``record`` the result. Signals themselves are called by name in :mod:`selfreward.signals.named`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    # The recipes import the context from here; they should not pay for the whole audit.
+    # Loaded when asked for: whoever imports one measure should not pay for the whole audit.
     if name in _HOMES:
         from importlib import import_module
 

@@ -87,14 +87,7 @@ def audit(
         asked = _prompts(task, prompts, n)
         with meter.of("sampling"):
             groups = policy.sample(asked, n, sampling, seed=seed)
-    context = RunContext(
-        answers or audited.answers,
-        audited.well_formed,
-        templates=dict(audited.templates),
-        policy=policy,
-        sampling=sampling or _sampling(task),
-        seed=seed,
-    )
+    context = _context(audited, answers, policy, sampling or _sampling(task), seed)
     quality = getattr(getattr(task, "evaluator", None), "similarity", None)
     bench = make_bench(context, groups, truths, labels, quality, meter)
     bench.blindfolded = labels == 0
@@ -106,6 +99,20 @@ def audit(
         if one.scores:
             _measure(one, bench, found, seed)
     return _report(bench, found, meter, audited.name, seed)
+
+
+def _context(
+    task: Task, answers: AnswerSpace | None, policy: Policy | None, sampling: SamplingParams, seed: int
+) -> RunContext:
+    """What signals may look at; before training the policy is its own reference."""
+    return RunContext(
+        answers or task.answers,
+        task.well_formed,
+        templates=dict(task.templates),
+        policy=policy,
+        sampling=sampling,
+        seed=seed,
+    )
 
 
 def _sampling(task: Task | None) -> SamplingParams:

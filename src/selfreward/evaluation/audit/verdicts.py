@@ -103,63 +103,101 @@ def judge_signal(
         reads_labels: it is no self-reward: it reads the reference answers.
         certainty: it is made of the model's own token probabilities.
     """
-    name, gate_at = ("label_right", LABEL_RIGHT) if elects else ("pairs", PAIRS_RIGHT)
-    with_labels = labelled.get(name, UNKNOWN) if labels >= FEWEST_LABELS else UNKNOWN
-    without = blind.get("probability" if elects else "view_pairs", UNKNOWN)
-    flat = blind.get("flat", UNKNOWN)
+    name = "label_right" if elects else "pairs"
+    case = _Case(
+        elects,
+        labelled,
+        blind,
+        labels,
+        against,
+        independence,
+        with_labels=labelled.get(name, UNKNOWN) if labels >= FEWEST_LABELS else UNKNOWN,
+        without=blind.get("probability" if elects else "view_pairs", UNKNOWN),
+        flat=blind.get("flat", UNKNOWN),
+    )
     cautions = _cautions(labelled, blind, certainty)
     if reads_labels:
         cautions.insert(0, "it reads the reference answers, also in training")
-    gates = _gates(elects, with_labels, without, flat, independence)
+    call, because = _call(case)
+    return Verdict(call, because, _gates(case), cautions)
 
-    def verdict(call: Call, because: str) -> Verdict:
-        return Verdict(call, because, gates, cautions)
 
-    if flat.value >= 1:
-        return verdict(
-            "avoid", "it gives every completion of a group the same value, so nothing can be learned from it"
+@dataclass(frozen=True)
+class _Case:
+    """What is known about one signal: the arguments of :func:`judge_signal`, and of them what the gates look at.
+
+    Attributes:
+        with_labels: what the gate is on, measured with truth; unknown below :data:`FEWEST_LABELS`.
+        without: the same as far as it can be told without a label.
+        flat: share of groups in which all values are the same.
+    """
+
+    elects: bool
+    labelled: Mapping[str, Estimate]
+    blind: Mapping[str, Estimate]
+    labels: int
+    against: str
+    independence: Independence
+    with_labels: Estimate
+    without: Estimate
+    flat: Estimate
+
+
+def _call(case: _Case) -> tuple[Call, str]:
+    """The call and its reason: nothing to learn, then labels, then what can be told without."""
+    if case.flat.value >= 1:
+        return "avoid", "it gives every completion of a group the same value, so nothing can be learned from it"
+    if above(case.flat, FLAT_GROUPS) and not case.elects:
+        return "avoid", f"in {_percent(case.flat)} of the groups it tells nothing apart"
+    if not math.isnan(case.with_labels.value):
+        return _call_with_labels(case)
+    if not math.isnan(case.without.value):
+        return _call_without_labels(case)
+    return "cannot tell", "there is neither a label nor an independent view to hold it against"
+
+
+def _call_with_labels(case: _Case) -> tuple[Call, str]:
+    elects, with_labels = case.elects, case.with_labels
+    gate_at = LABEL_RIGHT if elects else PAIRS_RIGHT
+    passed, measured = above(with_labels, gate_at), _measured(elects, with_labels)
+    gain = case.labelled.get("gain", UNKNOWN)
+    if passed and not elects and gain.low <= 0 and gain.value < MATTERS:
+        favourite = f"what it likes best is no better than a random completion ({100 * gain.value:+.0f} points)"
+        return "cannot tell", f"{measured}, but {favourite}, and that is where training goes"
+    if passed:
+        return "use", measured
+    if passed is False and elects and gain.low > 0:
+        better = f"what it elects is still {100 * gain.value:.0f} points better than a random completion"
+        return (
+            "cannot tell",
+            f"{measured}, so a collapse onto wrong answers is likely where its errors have a pattern; yet "
+            f"{better}, and errors without a pattern are not learned",
         )
-    if above(flat, FLAT_GROUPS) and not elects:
-        return verdict("avoid", f"in {_percent(flat)} of the groups it tells nothing apart")
-    passed = above(with_labels, gate_at)
-    support = _without_labels(elects, without, independence)
-    gain = labelled.get("gain", UNKNOWN)
-    if passed is not None or not math.isnan(with_labels.value):
-        measured = _measured(elects, with_labels)
-        if passed and not elects and gain.low <= 0 and gain.value < MATTERS:
-            favourite = f"what it likes best is no better than a random completion ({100 * gain.value:+.0f} points)"
-            return verdict("cannot tell", f"{measured}, but {favourite}, and that is where training goes")
-        if passed:
-            return verdict("use", measured)
-        if passed is False and elects and gain.low > 0:
-            better = f"what it elects is still {100 * gain.value:.0f} points better than a random completion"
-            return verdict(
-                "cannot tell",
-                f"{measured}, so a collapse onto wrong answers is likely where its errors have a pattern; yet "
-                f"{better}, and errors without a pattern are not learned",
-            )
-        if passed is False:
-            return verdict("avoid", measured + _what_follows(elects, with_labels))
-        if _only_length(labelled, blind):
-            return verdict("avoid", measured + ", and that is length in disguise")
-        if support == "use" and with_labels.value > gate_at:
-            return verdict("use", f"{measured}, and {_blind_words(elects, without, against, independence)}")
-        return verdict("cannot tell", measured + _how_many(with_labels, gate_at, labels))
-    if math.isnan(without.value):
-        return verdict("cannot tell", "there is neither a label nor an independent view to hold it against")
-    words = _blind_words(elects, without, against, independence)
+    if passed is False:
+        return "avoid", measured + _what_follows(elects, with_labels)
+    if _only_length(case.labelled, case.blind):
+        return "avoid", measured + ", and that is length in disguise"
+    if _support(case) == "use" and with_labels.value > gate_at:
+        return "use", f"{measured}, and {_blind_words(case)}"
+    return "cannot tell", measured + _how_many(with_labels, gate_at, case.labels)
+
+
+def _call_without_labels(case: _Case) -> tuple[Call, str]:
+    support, words = _support(case), _blind_words(case)
     if support == "avoid":
-        return verdict("avoid", words + _what_follows(elects, without))
+        return "avoid", words + _what_follows(case.elects, case.without)
     if support == "use":
-        return verdict("use", words)
-    if not elects and independence == "ability" and above(without, CHANCE) is False:
+        return "use", words
+    if not case.elects and case.independence == "ability" and above(case.without, CHANCE) is False:
         words += ", so one of the two misleads, and nothing says which"
-    elif not elects and independence == "samples":
+    elif not case.elects and case.independence == "samples":
         words += ", which both would do if they were wrong together"
-    return verdict("cannot tell", f"{words}; a few dozen labelled prompts would tell")
+    return "cannot tell", f"{words}; a few dozen labelled prompts would tell"
 
 
-def _without_labels(elects: bool, without: Estimate, independence: Independence) -> Call:
+def _support(case: _Case) -> Call:
+    """What agreement without labels speaks for."""
+    elects, without, independence = case.elects, case.without, case.independence
     if elects:
         # Halves of the same samples say too little: they elect among fewer, and are wrong together.
         side = None if independence == "samples" else above(without, LABEL_RIGHT)
@@ -172,12 +210,10 @@ def _without_labels(elects: bool, without: Estimate, independence: Independence)
     return "avoid" if independence == "view" and above(without, CHANCE) is False else "cannot tell"
 
 
-def _gates(
-    elects: bool, with_labels: Estimate, without: Estimate, flat: Estimate, independence: Independence
-) -> list[Gate]:
-    support = _without_labels(elects, without, independence)
-    blind = {"use": True, "avoid": False}.get(support)
-    if elects:
+def _gates(case: _Case) -> list[Gate]:
+    with_labels, without, flat = case.with_labels, case.without, case.flat
+    blind = {"use": True, "avoid": False}.get(_support(case))
+    if case.elects:
         right = above(with_labels, LABEL_RIGHT)
         return [
             Gate("label", "the elected answer is right on most prompts", with_labels, LABEL_RIGHT, right, True),
@@ -201,15 +237,16 @@ def _measured(elects: bool, e: Estimate) -> str:
     return f"it puts the right completion above the wrong one in {_percent(e)} of the pairs"
 
 
-def _blind_words(elects: bool, e: Estimate, against: str, independence: Independence) -> str:
-    if not elects:
-        return f"it agrees with {against} on {_percent(e)} of the pairs"
-    if independence == "samples":
+def _blind_words(case: _Case) -> str:
+    e = case.without
+    if not case.elects:
+        return f"it agrees with {case.against} on {_percent(e)} of the pairs"
+    if case.independence == "samples":
         return (
             f"its two halves agree as if an election among half as many were right in {_percent(e)} of cases, which "
             "misses what more samples add and what both halves get wrong together"
         )
-    return f"agreement between {against} puts the chance that its answer is right at {_percent(e)}"
+    return f"agreement between {case.against} puts the chance that its answer is right at {_percent(e)}"
 
 
 def _what_follows(elects: bool, e: Estimate) -> str:

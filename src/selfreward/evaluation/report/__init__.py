@@ -1,7 +1,8 @@
 """What happened, on one page: a run, or several rewards side by side.
 
-``folder`` reads whatever a run left behind, ``digest`` turns it into numbers and verdicts,
-``figures`` draws them, ``pages`` writes self-contained HTML and ``tables`` prints to the terminal.
+``folder`` reads whatever a run left behind, ``digest`` turns it into numbers and verdicts, ``words`` says them;
+``figures``, ``gap`` and ``audit_figures`` draw them with the pens of ``drawing``; ``pages`` and ``audit`` write
+self-contained HTML, ``tables`` prints to the terminal, and ``static`` draws figures and tables for documents.
 """
 
 from __future__ import annotations

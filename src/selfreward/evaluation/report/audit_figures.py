@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from selfreward.evaluation.report.figures import BAD, GOOD, INK, LINE, MUTED, PAPER, _svg
+from selfreward.evaluation.report.drawing import BAD, GOOD, INK, LINE, MUTED, PAPER, as_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,9 @@ def overview_figure(report: AuditReport) -> str:
             ax.spines[side].set_visible(False)
 
     words = ". ".join(f"{s.name}: {s.verdict.call}" for s in rows)
-    return _svg(draw, (560, 60 + 30 * max(1, len(rows))), f"Pairwise accuracy of every signal with the gates. {words}.")
+    return as_svg(
+        draw, (560, 60 + 30 * max(1, len(rows))), f"Pairwise accuracy of every signal with the gates. {words}."
+    )
 
 
 def place_figure(s: SignalAudit) -> str | None:
@@ -69,7 +71,7 @@ def place_figure(s: SignalAudit) -> str | None:
         _bare(ax)
 
     ends = f"from {s.bins[0][1]:.0%} right at the bottom to {s.bins[-1][1]:.0%} at the top"
-    return _svg(draw, (280, 175), f"Truth by place in the group, {s.name}: {ends}.")
+    return as_svg(draw, (280, 175), f"Truth by place in the group, {s.name}: {ends}.")
 
 
 def selection_figure(s: SignalAudit, report: AuditReport) -> str | None:
@@ -91,7 +93,7 @@ def selection_figure(s: SignalAudit, report: AuditReport) -> str | None:
         _percent_axis(ax, "y")
         _bare(ax)
 
-    return _svg(
+    return as_svg(
         draw,
         (280, 175),
         f"Truth of the best of k by {s.name}: {s.curve[0]:.0%} for one, {s.curve[-1]:.0%} for {report.ks[-1]}.",
@@ -125,7 +127,7 @@ def matrix_figure(report: AuditReport) -> str | None:
             spine.set_visible(False)
 
     side = 120 + 34 * len(names)
-    return _svg(draw, (side + 40, side), "Rank correlation inside groups between every two signals.")
+    return as_svg(draw, (side + 40, side), "Rank correlation inside groups between every two signals.")
 
 
 def _square(x: int, y: int, colour: str, strength: float):  # type: ignore[no-untyped-def]

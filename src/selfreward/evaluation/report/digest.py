@@ -109,7 +109,7 @@ def subtract(after: Estimate, before: Estimate) -> Estimate:
 
 
 @dataclass
-class Arm:
+class ComparedArm:
     """One reward in a comparison, over its seeds.
 
     Attributes:
@@ -276,29 +276,29 @@ class Comparison:
     task: str
     base: str
     truth: str
-    arms: list[Arm]
+    arms: list[ComparedArm]
     record: Mapping[str, Any]
 
     @property
-    def methods(self) -> list[Arm]:
+    def methods(self) -> list[ComparedArm]:
         return [a for a in self.arms if not a.control]
 
     @property
-    def controls(self) -> list[Arm]:
+    def controls(self) -> list[ComparedArm]:
         return [a for a in self.arms if a.control]
 
     @property
-    def ceiling(self) -> Arm | None:
+    def ceiling(self) -> ComparedArm | None:
         return next((a for a in self.arms if a.role == "ceiling"), None)
 
     @property
-    def winner(self) -> Arm | None:
+    def winner(self) -> ComparedArm | None:
         """The label-free method that ended highest, if one has learned."""
         good = [a for a in self.methods if a.label_free and a.verdict == "learned"]
         return max(good, key=lambda a: a.after(self.truth).value, default=None)
 
     @property
-    def misled(self) -> list[Arm]:
+    def misled(self) -> list[ComparedArm]:
         return [a for a in self.methods if a.verdict == "misled"]
 
     @property
@@ -320,9 +320,10 @@ def digest(compare: Mapping[str, Any], out: Path | None = None) -> Comparison:
     for name, arm in arms_record.items():
         seeds = [s for s in arm.get("seeds", []) if isinstance(s, Mapping)]
         runs = [read_run(out / str(name) / f"seed-{s.get('seed', i)}") for i, s in enumerate(seeds)] if out else []
-        arms.append(Arm(str(name), str(arm.get("labels", "none")), bool(arm.get("control")), seeds, truth, runs, steps))
+        labels, control = str(arm.get("labels", "none")), bool(arm.get("control"))
+        arms.append(ComparedArm(str(name), labels, control, seeds, truth, runs, steps))
 
-    def order(arm: Arm) -> tuple[bool, bool, float]:
+    def order(arm: ComparedArm) -> tuple[bool, bool, float]:
         end = arm.after(truth).value
         return arm.control, arm.role == "floor", -(end if not math.isnan(end) else -1.0)
 

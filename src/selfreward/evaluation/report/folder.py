@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 Record = dict[str, Any]
 
 
-class Alarm(NamedTuple):
+class ShownAlarm(NamedTuple):
     """A warning of a monitor, and the step at which it fired where that is known."""
 
     step: int | None
@@ -43,7 +43,7 @@ class RunFolder:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def alarms(self) -> list[Alarm]:
+    def alarms(self) -> list[ShownAlarm]:
         """Every alarm once, in the order in which they fired."""
         found = [a for r in self.metrics for a in read_alarms(r.get("alarms"), r["step"])]
         found += read_alarms(self.summary.get("alarms"))
@@ -78,7 +78,7 @@ def number(value: Any) -> float:
     return float(value) if math.isfinite(value) else math.nan
 
 
-def read_alarms(alarms: Any, step: int | None = None) -> list[Alarm]:
+def read_alarms(alarms: Any, step: int | None = None) -> list[ShownAlarm]:
     """Alarms of one record: objects as the monitor writes them, or plain sentences."""
     if not isinstance(alarms, Sequence) or isinstance(alarms, str):
         return []
@@ -88,9 +88,9 @@ def read_alarms(alarms: Any, step: int | None = None) -> list[Alarm]:
             parts = [str(alarm[k]) for k in ("name", "meaning", "message") if alarm.get(k)]
             if parts and alarm.get("statistic"):
                 parts[0] += f" ({alarm['statistic']} {number(alarm.get('value')):.3g})"
-            found.append(Alarm(alarm.get("step", step), ": ".join(parts) or json.dumps(alarm, default=str)))
+            found.append(ShownAlarm(alarm.get("step", step), ": ".join(parts) or json.dumps(alarm, default=str)))
         else:
-            found.append(Alarm(step, str(alarm)))
+            found.append(ShownAlarm(step, str(alarm)))
     return found
 
 

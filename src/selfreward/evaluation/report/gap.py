@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from selfreward.evaluation.report.digest import Curve, is_share
-from selfreward.evaluation.report.figures import BAD, MUTED, Pen, _frame, _line, _svg, _thin
+from selfreward.evaluation.report.drawing import BAD, MUTED, Pen, as_svg, frame, line, thin
 
 FALLEN = 0.03
 
@@ -33,9 +33,9 @@ def gap_figure(truth: Curve, reward: Curve, metric: str) -> str:
         other = ax.twinx()
         other.grid(False)
         other.spines["right"].set_visible(False)
-        other.plot(*_thin(reward.steps, reward.mean), color=MUTED, ls=(0, (1, 1.4)), lw=2.0)
+        other.plot(*thin(reward.steps, reward.mean), color=MUTED, ls=(0, (1, 1.4)), lw=2.0)
         other.yaxis.set_major_locator(MaxNLocator(4))
-        _line(ax, truth, Pen("#010100", "solid", "o"), None, width=2.4)
+        line(ax, truth, Pen("#010100", "solid", "o"), None, width=2.4)
         if apart.any():
             ax.fill_between(
                 truth.steps,
@@ -48,8 +48,8 @@ def gap_figure(truth: Curve, reward: Curve, metric: str) -> str:
                 lw=0,
                 step="pre",
             )
-        _frame(ax, "training step", is_share(metric))
+        frame(ax, "training step", is_share(metric))
 
     words = f"Held-out {metric} {truth.mean[0]:.3g} to {truth.mean[-1]:.3g}, own reward {reward.mean[0]:.3g} to "
     words += f"{reward.mean[-1]:.3g}" + ("; they part." if apart.any() else "; they do not part.")
-    return _svg(draw, (500, 250), words)
+    return as_svg(draw, (500, 250), words)

@@ -22,6 +22,8 @@ from markupsafe import Markup
 from selfreward.errors import DataError
 from selfreward.evaluation.report import figures
 from selfreward.evaluation.report.digest import VERDICTS, Comparison, curve, digest, is_share, measured
+from selfreward.evaluation.report.drawing import Pen
+from selfreward.evaluation.report.drawing import pens as pen_of_each
 from selfreward.evaluation.report.folder import Record, RunFolder, number, read_object, read_run
 from selfreward.evaluation.report.gap import gap_figure
 from selfreward.evaluation.report.words import (
@@ -158,7 +160,7 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
         if notes:
             raise DataError(f"No comparison to report in {folder}: {notes[0]}")
     c = digest(compare, folder)
-    pen = figures.pens(c.arms)
+    pen = pen_of_each(c.arms)
     drawn = [a for a in c.arms if any(run.metrics for run in a.runs)]
     beside, pens = _beside(folder, len(c.arms))
     panels = [
@@ -191,10 +193,10 @@ def write_comparison(compare: Mapping[str, Any] | None, out: str | Path) -> Path
     return write_text(folder / "report.html", html, errors="replace")
 
 
-def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, figures.Pen]]:
+def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, Pen]]:
     """The comparisons in folders of ``folder``; arms are numbered from ``taken``, so that each has its own pen."""
     found: list[dict[str, Any]] = []
-    pens: dict[int, figures.Pen] = {}
+    pens: dict[int, Pen] = {}
     for path in sorted(folder.glob("*/compare.json")):
         record, notes = read_object(path)
         if notes:
@@ -203,7 +205,7 @@ def _beside(folder: Path, taken: int) -> tuple[list[dict[str, Any]], dict[int, f
         for i, arm in enumerate(c.arms):
             arm.index = taken + i
         taken += len(c.arms)
-        pens |= figures.pens(c.arms)
+        pens |= pen_of_each(c.arms)
         drawn = [a for a in c.arms if any(run.metrics for run in a.runs)]
         moved = [a for a in drawn if a.reward_curve]
         found.append(

@@ -123,7 +123,7 @@ def arms_figure(panels: Sequence[Panel], metric: str, path: str | Path, share: b
         unit = " (%)" if share else ""
         figure.supxlabel(f"held-out {metric}{unit}, mean and 95% interval over seeds", size=10.5, color=MUTED)
 
-    return _save(draw, (2.9 + 4.3 * len(panels), 1.3 + 0.3 * len(labels)), path)
+    return save_figure(draw, (2.9 + 4.3 * len(panels), 1.3 + 0.3 * len(labels)), path)
 
 
 def arms_table(panels: Sequence[Panel], share: bool = True) -> str:
@@ -192,7 +192,7 @@ def curves_figure(
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False)
 
-    return _save(draw, (3.1 * columns, 0.5 + 2.1 * rows), path)
+    return save_figure(draw, (3.1 * columns, 0.5 + 2.1 * rows), path)
 
 
 def _panel(ax: Axes, seeds: Mapping[str, Mapping[str, Sequence[float]]], truth: str, own: str) -> None:
@@ -221,7 +221,7 @@ OUTSIDE = {
 }
 
 
-def _save(draw: Any, size: tuple[float, float], path: str | Path) -> Path:
+def save_figure(draw: Any, size: tuple[float, float], path: str | Path) -> Path:
     """Draw into a file whose ending says the format.
 
     Raises:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from selfreward.evaluation.report.digest import Arm, Comparison, is_share, measured, subtract
+from selfreward.evaluation.report.digest import ComparedArm, Comparison, is_share, measured, subtract
 from selfreward.statistics import Estimate
 
 # Metrics that evaluations report, in the order of reading, with what they mean.
@@ -37,12 +37,12 @@ BETTER |= {"ece": -1, "brier": -1}
 SHOWN_CHARACTERS = 1200
 
 
-def headline(c: Comparison) -> list[tuple[str, Arm | None]]:
+def headline(c: Comparison) -> list[tuple[str, ComparedArm | None]]:
     """The result in two sentences, as parts that are plain text or the name of an arm."""
-    said: list[tuple[str, Arm | None]] = []
+    said: list[tuple[str, ComparedArm | None]] = []
 
-    def say(*parts: str | Arm) -> None:
-        said.extend((p.name, p) if isinstance(p, Arm) else (p, None) for p in parts)
+    def say(*parts: str | ComparedArm) -> None:
+        said.extend((p.name, p) if isinstance(p, ComparedArm) else (p, None) for p in parts)
 
     n = len(c.seeds)
     runs = f"mean of {n} seeds" if n > 1 else "one seed"

@@ -1,8 +1,8 @@
 """What can be seen of a step without a label.
 
 Every statistic is taken over the whole groups of a step. None of them proves health: agreement rises
-and entropy falls in good runs and in collapsing ones alike. What is made of them is the business of
-:mod:`selfreward.evaluation.sentinel`.
+and entropy falls in good runs and in collapsing ones alike. :mod:`selfreward.evaluation.sentinel.detector` reads them
+beside what independent views say.
 """
 
 from __future__ import annotations
@@ -41,7 +41,30 @@ def group_statistics(
     if not groups:
         return {}
     completions = [t for g in groups for t in g]
-    agreement, unique, zero, spread = [], [], [], []
+    stats = {
+        "reward/mean": _mean([t.reward for t in completions]),
+        "reward/std": _mean([_deviation(g.rewards) for g in groups]),
+        "zero_signal": _mean([float(max(g.rewards) - min(g.rewards) < 1e-9) for g in groups]),
+        **_answer_statistics(groups, answers),
+        "format": _mean([float(well_formed(t.completion)) for t in completions]),
+        "length": _mean([float(len(t.last)) for t in completions]),
+        "finished": _mean([float(t.finished) for t in completions]),
+        "repetition": _mean([repetition_rate(t.last.tokens.tolist(), 4) for t in completions]),
+    }
+    top = max(t.reward for t in completions)
+    stats["reward/top"] = _mean([float(t.reward >= top - 1e-9) for t in completions])
+    by_length = within_group_correlation([g.rewards for g in groups], [[float(len(t.last)) for t in g] for g in groups])
+    if by_length is not None:
+        stats["reward/length"] = by_length
+    entropies = [float(t.last.stats["entropy"].mean()) for t in completions if "entropy" in t.last.stats]
+    if entropies:
+        stats["entropy"] = _mean(entropies)
+    return stats
+
+
+def _answer_statistics(groups: Sequence[Group], answers: AnswerSpace) -> dict[str, float]:
+    """What the answers alone say, per group and over the prompts."""
+    agreement, unique = [], []
     elected: Counter[str] = Counter()
     missing = 0
     for group in groups:
@@ -57,34 +80,20 @@ def group_statistics(
             elected[answers.canonical(first) if first is not None else ""] += 1
         else:
             agreement.append(0.0)
-        rewards = group.rewards
-        mean = sum(rewards) / len(rewards)
-        spread.append(math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards)))
-        zero.append(float(max(rewards) - min(rewards) < 1e-9))
     total = sum(elected.values())
-    stats = {
-        "reward/mean": _mean([t.reward for t in completions]),
-        "reward/std": _mean(spread),
-        "zero_signal": _mean(zero),
+    return {
         "agreement": _mean(agreement),
         "unique_answers": _mean(unique),
         "answer_entropy": -sum(n / total * math.log(n / total) for n in elected.values()) if total else 0.0,
-        "missing": missing / len(completions),
+        "missing": missing / sum(map(len, groups)),
         "unanswered": _mean([float(n == 0) for n in unique]),
-        "format": _mean([float(well_formed(t.completion)) for t in completions]),
-        "length": _mean([float(len(t.last)) for t in completions]),
-        "finished": _mean([float(t.finished) for t in completions]),
-        "repetition": _mean([repetition_rate(t.last.tokens.tolist(), 4) for t in completions]),
     }
-    top = max(t.reward for t in completions)
-    stats["reward/top"] = _mean([float(t.reward >= top - 1e-9) for t in completions])
-    by_length = within_group_correlation([g.rewards for g in groups], [[float(len(t.last)) for t in g] for g in groups])
-    if by_length is not None:
-        stats["reward/length"] = by_length
-    entropies = [float(t.last.stats["entropy"].mean()) for t in completions if "entropy" in t.last.stats]
-    if entropies:
-        stats["entropy"] = _mean(entropies)
-    return stats
+
+
+def _deviation(rewards: Sequence[float]) -> float:
+    """The standard deviation of a whole group (divided by its size)."""
+    mean = sum(rewards) / len(rewards)
+    return math.sqrt(sum((r - mean) ** 2 for r in rewards) / len(rewards))
 
 
 def _mean(values: Sequence[float]) -> float:

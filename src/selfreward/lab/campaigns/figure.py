@@ -1,18 +1,15 @@
-"""Moved out of report.static."""
+"""A figure of the memory that a soak used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from selfreward.errors import DataError
-from selfreward.evaluation.report.static import LINE, METHOD, _save
-
-if TYPE_CHECKING:
-    pass
+from selfreward.evaluation.report.static import LINE, METHOD, save_figure
 
 
 def memory_figure(soak: Mapping[str, Any], path: str | Path) -> Path:
@@ -35,4 +32,4 @@ def memory_figure(soak: Mapping[str, Any], path: str | Path) -> Path:
         ax.grid(axis="y", color=LINE)
         ax.set_title(f"{soak['steps']:,} steps in {soak['minutes']} minutes, growth {100 * soak['growth']:+.1f} %")
 
-    return _save(draw, (7.0, 2.6), path)
+    return save_figure(draw, (7.0, 2.6), path)

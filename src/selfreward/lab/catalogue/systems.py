@@ -1,7 +1,7 @@
 """The table of all systems, and the status that each one's evidence gives it.
 
-Facts about the systems are package data: ``systems/systems.csv`` (id, slug, family, title) and
-``systems/cards.json`` (idea, needs, formulas, parameters, claim, source). A status is never stored;
+Facts about the systems are package data: ``systems.csv`` (id, slug, family, title) and
+``cards.json`` (idea, needs, formulas, parameters, claim, source). A status is never stored;
 it is computed from the evidence file each time it is shown.
 """
 
@@ -18,31 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from selfreward.errors import ConfigError, DataError, UserError, nearest
-from selfreward.lab.evidence.record import MINIMUM_SEEDS, Check, Evidence, evidence_directories, find_evidence
+from selfreward.lab.evidence.record import MINIMUM_SEEDS, Evidence, evidence_directories, find_evidence
 from selfreward.recipes.registry import RECIPES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
-
-
-__all__ = [
-    "Assessment",
-    "Check",
-    "Evidence",
-    "Status",
-    "System",
-    "assess",
-    "evidence_directories",
-    "find_evidence",
-    "find_system",
-    "load_systems",
-    "show_text",
-    "status",
-    "systems_json",
-    "systems_rows",
-    "systems_table",
-]
 
 
 Status = Literal["works", "falsified", "stale", "planned"]

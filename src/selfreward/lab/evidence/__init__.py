@@ -1,1 +1,1 @@
-"""lab.evidence."""
+"""What a proof leaves behind: checks with their numbers, curves, a fingerprint, and the machine."""

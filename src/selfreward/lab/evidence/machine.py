@@ -1,4 +1,4 @@
-"""Moved out of proofs.base."""
+"""On what a piece of evidence was measured."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreward.errors import DataError
+from selfreward.runtime.files import read_jsonl
 from selfreward.statistics import Estimate, mean_interval
 
 Values = NDArray[np.float64]
@@ -30,7 +30,7 @@ def read_records(run: Path) -> list[Record]:
     """
     file = run / "metrics.jsonl"
     try:
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        return read_jsonl(file)
     except FileNotFoundError:
         raise DataError(f"{file} is missing; this needs the folder of a run.") from None
 

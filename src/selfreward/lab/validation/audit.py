@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import ConfigError
+from selfreward.runtime.files import write_text
 from selfreward.statistics import Estimate, spearman, spearman_interval
 
 FEWEST_CASES = 30
@@ -274,7 +275,7 @@ def _estimate(e: Estimate) -> dict[str, Any]:
 
 def figure(found: Mapping[str, Any], path: Path) -> Path:
     """Change after training against the audit's score before it, a dot per case."""
-    from selfreward.evaluation.report.static import CONTROL, INK, LINE, METHOD, MUTED, PAPER, SELF, _save
+    from selfreward.evaluation.report.static import CONTROL, INK, LINE, METHOD, MUTED, PAPER, SELF, save_figure
 
     colours = {"use": METHOD, "avoid": SELF, "cannot tell": MUTED, "yardstick": CONTROL}
     markers = dict(zip(dict.fromkeys(c["base"] for c in found["data"]), "osD^vPX", strict=False))
@@ -300,7 +301,7 @@ def figure(found: Mapping[str, Any], path: Path) -> Path:
         ax.grid(color=LINE, lw=0.5)
         ax.set_axisbelow(True)
 
-    return _save(draw, (7.2, 4.6), path)
+    return save_figure(draw, (7.2, 4.6), path)
 
 
 def main() -> None:
@@ -324,9 +325,7 @@ def main() -> None:
         "settings": {**SETTINGS, "prompts": PROMPTS, "samples": SAMPLES, "seed": SEED},
         "machine": machine(),
     }
-    given.evidence.mkdir(parents=True, exist_ok=True)
-    path = given.evidence / "audit.json"
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = write_text(given.evidence / "audit.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     print(f"{path}: {found['cases']} cases, Spearman {found['spearman']} {found['interval']}")
     print(figure(found, given.figure))
 

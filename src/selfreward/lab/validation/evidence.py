@@ -1,4 +1,4 @@
-"""Moved out of sentinel.verdicts."""
+"""The evidence file of the sentinel: summaries, every verdict, and the command that makes them again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds
 from selfreward.lab.evidence.machine import machine
-from selfreward.lab.validation.verdicts import Run, judge_all, keep_records, read_records, records_of, summarise
+from selfreward.lab.validation.records import Run, keep_records, read_records, records_of
+from selfreward.lab.validation.run_verdicts import judge_all, summarise
 from selfreward.runtime.files import write_text
-
-# ---- evidence ---------------------------------------------------------------------------------------
 
 
 def evidence(runs: Sequence[Run], species: Mapping[str, str]) -> dict[str, Any]:

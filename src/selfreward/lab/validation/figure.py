@@ -1,19 +1,17 @@
-"""Moved out of report.static."""
+"""A figure of watched runs: truth, what a run shows of itself, and what other views say, over training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from selfreward.errors import DataError, nearest
-from selfreward.evaluation.report.static import INK, LINE, MUTED, OUTSIDE, OWN, SELF, _save
-
-if TYPE_CHECKING:
-    from selfreward.lab.validation.verdicts import Run
+from selfreward.evaluation.report.static import INK, LINE, MUTED, OUTSIDE, OWN, SELF, save_figure
+from selfreward.lab.validation.records import Run
+from selfreward.lab.validation.run_verdicts import judge
 
 
 def watched_figure(runs: Sequence[Run], names: Sequence[str], path: str | Path) -> Path:
@@ -25,8 +23,6 @@ def watched_figure(runs: Sequence[Run], names: Sequence[str], path: str | Path) 
     Raises:
         DataError: for a run that is not there.
     """
-    from selfreward.lab.validation.verdicts import judge
-
     known = {f"{r.name}/{r.seed}": r for r in runs}
     for name in names:
         if name not in known:
@@ -70,4 +66,4 @@ def watched_figure(runs: Sequence[Run], names: Sequence[str], path: str | Path) 
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
-    return _save(draw, (3.0 * len(names), 7.0), path)
+    return save_figure(draw, (3.0 * len(names), 7.0), path)

@@ -14,7 +14,8 @@ from statistics import fmean
 from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds
-from selfreward.lab.validation.verdicts import Run, Verdict, judge, summarise
+from selfreward.lab.validation.records import Run
+from selfreward.lab.validation.run_verdicts import RunVerdict, judge, summarise
 
 GRID: dict[str, tuple[float, ...]] = {
     "against": (2.0, 2.5, 3.0),
@@ -39,7 +40,7 @@ def species_of(run: Run) -> str:
     return re.sub(r"-\d[\d.e-]*$", "", run.name)
 
 
-def cost(verdicts: Sequence[Verdict]) -> float:
+def cost(verdicts: Sequence[RunVerdict]) -> float:
     """Share missed, plus twice the share of false alarms, plus the mean gap after a roll-back."""
     bad = [v for v in verdicts if v.kind == "collapsing"]
     good = [v for v in verdicts if v.kind == "healthy"]
@@ -68,7 +69,7 @@ def choose(runs: Sequence[Run], start: Thresholds | None = None) -> Thresholds:
 
 def leave_one_species_out(runs: Sequence[Run]) -> dict[str, Any]:
     """Every species judged with thresholds that were chosen on the others: what a new kind of run would meet."""
-    verdicts: list[Verdict] = []
+    verdicts: list[RunVerdict] = []
     for name in sorted({species_of(r) for r in runs}):
         thresholds = choose([r for r in runs if species_of(r) != name])
         verdicts += [judge(f"{r.name}/{r.seed}", r.records, thresholds) for r in runs if species_of(r) == name]

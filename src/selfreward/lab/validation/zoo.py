@@ -2,7 +2,7 @@
 
 Every species is a recipe with settings; every animal a species at a seed and a learning rate. Seeds
 decide the part: even seeds are there for choices (thresholds), odd ones are never looked at before the
-verdict (:mod:`selfreward.lab.validation.verdicts`).
+verdict (:mod:`selfreward.lab.validation.run_verdicts`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.errors import ConfigError
-from selfreward.lab.validation.verdicts import Part
+from selfreward.lab.validation.records import Part
 from selfreward.training.comparison import Arm, Progress, compare
 
 

@@ -18,8 +18,8 @@ from selfreward.policy.engine.agreement import Agreement
 from selfreward.policy.engine.export import server_state, write_model
 from selfreward.policy.scoring.forward import score_tokens
 from selfreward.runtime import distributed
-from selfreward.runtime.files import whole_folder
 from selfreward.runtime.endpoint import Endpoint
+from selfreward.runtime.files import whole_folder
 
 PROBES, PROBE_TOKENS = 4, 64
 

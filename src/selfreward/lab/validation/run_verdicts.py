@@ -1,114 +1,25 @@
 """Was the sentinel right? Runs of the zoo judged by their held-out truth, and the detector by its records.
 
 Whether a run collapsed is read from its truth alone, never from its name, and the detector reads
-the records alone, never the truth. The records that it needs are kept small (:func:`compact`), so that anybody can
-replay another detector on the same runs.
+the records alone, never the truth.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, median
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from selfreward.errors import DataError
-from selfreward.evaluation.sentinel.detector import STEP, Thresholds, evidence_of_health, replay
-from selfreward.runtime.files import read_jsonl, whole_file
+from selfreward.evaluation.sentinel.detector import Thresholds, evidence_of_health, replay
+from selfreward.lab.validation.records import PARTS, Part, Record, Run
 from selfreward.statistics import bootstrap_mean, wilson
-
-Part = Literal["choice", "unseen"]
-
-
-Record = Mapping[str, Any]
-
-
-PARTS: tuple[Part, ...] = ("choice", "unseen")
-
 
 FALL, HEALTHY_FALL, POINTS = 0.05, 0.03, 0.03
 
 
-DIGITS = 4
-
-
-KEPT = re.compile(r"step|truth|entropy|probe/.*|" + "|".join(map(re.escape, sorted(STEP))))
-
-
-class Run(NamedTuple):
-    """One run of the zoo: its species with rate, its seed, and its records."""
-
-    name: str
-    seed: int
-    records: list[dict[str, float]]
-
-    @property
-    def part(self) -> Part:
-        return "unseen" if self.seed % 2 else "choice"
-
-
-# ---- records ----------------------------------------------------------------------------------------
-
-
-def compact(records: Iterable[Record]) -> list[dict[str, float]]:
-    """What the detector and the verdict read of a run, in four digits."""
-    return [
-        {k: v if k == "step" else round(float(v), DIGITS) for k, v in r.items() if KEPT.fullmatch(k)} for r in records
-    ]
-
-
-def finished(folder: str | Path) -> list[Run]:
-    """All finished runs ``ARM/seed-N`` under a folder of the zoo."""
-    found = []
-    for path in sorted(Path(folder).glob("*/seed-*/metrics.jsonl")):
-        if (path.parent / "summary.json").is_file():
-            seed = int(path.parent.name.removeprefix("seed-"))
-            found.append(Run(path.parent.parent.name, seed, compact(read_jsonl(path))))
-    return found
-
-
-def keep_records(runs: Sequence[Run], path: str | Path) -> Path:
-    """Write runs as gzipped JSON lines, a column per statistic. The same runs give the same bytes."""
-    lines = []
-    for run in runs:
-        names = sorted({k for r in run.records for k in r})
-        columns = {n: [r.get(n) for r in run.records] for n in names}
-        lines.append(json.dumps({"name": run.name, "seed": run.seed, "columns": columns}, separators=(",", ":")))
-    target = Path(path)
-    with whole_file(target) as partial, partial.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as file:
-        file.write(("\n".join(lines) + "\n").encode())
-    return target
-
-
-def read_records(path: str | Path) -> list[Run]:
-    """The runs of a file that :func:`keep_records` wrote.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file]
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"Cannot read the records {path}: {error}") from None
-    found = []
-    for row in rows:
-        columns: dict[str, list[float | None]] = row["columns"]
-        n = len(columns["step"])
-        records = [{k: v for k, c in columns.items() if (v := c[i]) is not None} for i in range(n)]
-        found.append(Run(row["name"], row["seed"], records))
-    return found
-
-
-# ---- the verdict ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
-class Verdict:
+class RunVerdict:
     """What a run's records say, and what its truth says.
 
     Attributes:
@@ -134,7 +45,7 @@ class Verdict:
         return self.called is not None and self.fell is not None and self.called < self.fell
 
 
-def judge(name: str, records: Sequence[Record], thresholds: Thresholds | None = None) -> Verdict:
+def judge(name: str, records: Sequence[Record], thresholds: Thresholds | None = None) -> RunVerdict:
     """The verdict on one run's records (``metrics.jsonl``), with ``truth`` in [0, 1]."""
     truths = [(int(r["step"]), float(r["truth"])) for r in records if "truth" in r]
     high, fell, worst = truths[0][1], None, 0.0
@@ -151,18 +62,18 @@ def judge(name: str, records: Sequence[Record], thresholds: Thresholds | None = 
     if called is not None:
         looks = [r for r in records if "probe/missing" in r and "truth" in r and int(r["step"]) <= called]
         kept = float(max(looks, key=evidence_of_health)["truth"]) if looks else None
-    return Verdict(name, kind, truths[0][1], best, last, fell, called, severe[0].name if severe else "", kept)
+    return RunVerdict(name, kind, truths[0][1], best, last, fell, called, severe[0].name if severe else "", kept)
 
 
-def judge_all(runs: Iterable[Run], thresholds: Thresholds | None = None) -> dict[Part, list[Verdict]]:
+def judge_all(runs: Iterable[Run], thresholds: Thresholds | None = None) -> dict[Part, list[RunVerdict]]:
     """Verdicts on runs, by part."""
-    result: dict[Part, list[Verdict]] = {part: [] for part in PARTS}
+    result: dict[Part, list[RunVerdict]] = {part: [] for part in PARTS}
     for run in runs:
         result[run.part].append(judge(f"{run.name}/{run.seed}", run.records, thresholds))
     return result
 
 
-def summarise(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+def summarise(verdicts: Iterable[RunVerdict]) -> dict[str, Any]:
     """The numbers of ``evidence/sentinel.json`` for one part. Points are hundredths of the held-out truth."""
     found = list(verdicts)
     bad = [v for v in found if v.kind == "collapsing"]
@@ -194,9 +105,9 @@ def summarise(verdicts: Iterable[Verdict]) -> dict[str, Any]:
     }
 
 
-def by_species(verdicts: Iterable[Verdict]) -> list[tuple[str, ...]]:
+def by_species(verdicts: Iterable[RunVerdict]) -> list[tuple[str, ...]]:
     """A row per species and rate: its runs by kind, how many were called in time or wrongly, and by which alarm."""
-    rows: dict[str, list[Verdict]] = {}
+    rows: dict[str, list[RunVerdict]] = {}
     for v in verdicts:
         rows.setdefault(v.name.rpartition("/")[0], []).append(v)
     found: list[tuple[str, ...]] = []
@@ -227,8 +138,3 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     for name in names:
         found[name] = found.get(name, 0) + 1
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def records_of(evidence_path: Path) -> Path:
-    """Where the records behind an evidence file lie."""
-    return evidence_path.with_name(evidence_path.stem + "-records.jsonl.gz")

@@ -1,18 +1,15 @@
-"""What commands print: progress while they work, tables at the end."""
+"""What commands print while they work: a live bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
-    from selfreward.lab.evidence.record import Evidence
     from selfreward.training.trainer import Trainer
 
 
@@ -106,76 +103,3 @@ class CompareProgress:
             self.bars.update(self.tasks[key], completed=record.get("step", 0), note=note)
         elif "truth" in record:
             print(f"{arm}:{seed} step {record['step']}  {note}", flush=True)
-
-
-class PretrainProgress:
-    """A line now and then."""
-
-    def __enter__(self) -> PretrainProgress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def __call__(self, update: int, metrics: Mapping[str, float]) -> None:
-        if update % 250 == 0 or len(metrics) > 2:
-            print(f"update {update}  " + "  ".join(f"{k} {v:.4g}" for k, v in metrics.items()), flush=True)
-
-
-def print_summary(summary: Mapping[str, Any], out: Path) -> None:
-    """Before/after table, alarms, and where things are; writes the report."""
-    from selfreward.evaluation.report import summary_table, write_report
-
-    Console().print(summary_table(summary["before"], summary["after"]))
-    for alarm in summary["alarms"]:
-        print(f"alarm at step {alarm['step']}: {alarm['name']}: {alarm['meaning']}")
-    print(f"model   {out / 'model'}\nreport  {write_report(out)}")
-
-
-def evaluation_table(result: Mapping[str, Any]) -> Table:
-    # A task that measures in its own way may not say on how many.
-    counted = "prompts" in result and "samples" in result
-    table = Table(title=f"{result['prompts']} prompts, {result['samples']} samples each" if counted else None)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("95% interval", justify="right")
-    intervals = result.get("intervals", {})
-    for name, value in result.items():
-        if isinstance(value, float):
-            low, high = intervals.get(name, (None, None))
-            table.add_row(name, f"{value:.3f}", "" if low is None else f"{low:.3f} … {high:.3f}")
-    return table
-
-
-def print_evidence(evidence: Evidence, path: Path) -> None:
-    for check in evidence.checks:
-        interval = f" [{check.interval[0]:+.3f}, {check.interval[1]:+.3f}]" if check.interval else ""
-        print(
-            f"{'holds' if check.holds else 'FAILS'}  {check.name}: {check.observed:+.3f}{interval}  ({check.statement})"
-        )
-    print(path)
-
-
-def recipes_table() -> Table:
-    from selfreward.recipes.grpo import GRPO
-    from selfreward.recipes.registry import RECIPES, hyperparameters, plugins, recipe_class
-
-    table = Table()
-    for column in ("recipe", "system", "labels", "what it believes", "hyperparameters"):
-        table.add_column(column, overflow="fold")
-    common = hyperparameters(GRPO).keys()
-    for name in RECIPES:
-        cls = recipe_class(name)
-        own = {k: v for k, v in hyperparameters(name).items() if not (issubclass(cls, GRPO) and k in common)}
-        first = (cls.__doc__ or "").strip().splitlines()[0]
-        table.add_row(
-            name,
-            cls.system_id or ("control" if cls.control else ""),
-            cls.labels,
-            first,
-            ", ".join(f"{k}={v}" for k, v in own.items()),
-        )
-    for name, points in plugins().items():
-        owners = ", ".join(p.dist.name if p.dist else p.value for p in points)
-        table.add_row(name, "", "", f"brought by {owners}", "")
-    return table

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from selfreward.lab.proofs.common.rounds import between, in_round, measured
+from selfreward.errors import DataError
+from selfreward.lab.proofs.common.rounds import between, in_round
 from selfreward.lab.proofs.registry import load_proof
 from selfreward.lab.proofs.results import Results
 
@@ -36,9 +37,10 @@ def test_rounds_by_hand(tmp_path):
         {"step": 3, "round": 1.0, "pairs/gap": 1.0, "eval/score": 0.6},
     ]
     found = results(tmp_path, {"a": records})
-    assert measured(found, "a", "score") == [[0.5, 0.7, 0.6]] * 3
-    assert between("a", "score", 0, 1)(found).value == pytest.approx(0.2)
+    assert between(found, "a", "score", 0, 1).tolist() == pytest.approx([0.2] * 3)
     assert [in_round(found, "a", "pairs/gap", k).tolist() for k in (0, 1)] == [[2.0] * 3, [1.0] * 3]
+    with pytest.raises(DataError, match="pairs/gap"):
+        in_round(found, "a", "pairs/gap", 2)
 
 
 def test_the_average_policy_of_a_circle_is_judged(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from selfreward.types import Prompt
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
-
 # Disjoint subsets of the pool that are averaged at small N; more would cost time and tell little.
 SUBSETS = 4
+
+Choose = Callable[[Sequence[int | None], Sequence[float | None]], int | None]
+"""``choose(classes [n], scores [n]) -> index`` of the sample that is answered with, or None."""
 
 
 @dataclass
@@ -35,30 +37,23 @@ class Pool:
     difficulty: list[int]
     tokens: int = 0
 
-    def curve(
-        self, choose: Callable[[Sequence[int | None], Sequence[float | None]], int | None], score: str | None = None
-    ) -> dict[int, float]:
-        """Accuracy of ``choose(classes [n], scores [n]) -> index`` by ``n``, over disjoint subsets of each pool."""
+    def curve(self, choose: Choose, score: str | None = None) -> dict[int, float]:
+        """Accuracy of ``choose`` by ``n``, over disjoint subsets of each pool."""
         rows = self.scores[score] if score else [[None] * len(c) for c in self.classes]
         return {n: float(np.mean([self._at(i, n, choose, rows[i]) for i in range(len(rows))])) for n in SIZES}
 
-    def _at(self, i: int, n: int, choose: Any, scores: Sequence[float | None]) -> float:
+    def _at(self, i: int, n: int, choose: Choose, scores: Sequence[float | None]) -> float:
         starts = range(0, len(scores) - n + 1, n)[:SUBSETS]
         chosen = [(s, choose(self.classes[i][s : s + n], scores[s : s + n])) for s in starts]
         return float(np.mean([at is not None and self.right[i][s + at] for s, at in chosen]))
 
     def permuted(self, score: str, seed: int) -> Pool:
-        """The same pool with one score shuffled inside every prompt."""
+        """The same pool with one score shuffled inside every prompt, and no other."""
         rng = random.Random(f"permuted {seed}")
-        return Pool(
-            self.classes,
-            self.right,
-            self.length,
-            {score: [rng.sample(row, len(row)) for row in self.scores[score]]},
-            self.difficulty,
-        )
+        return replace(self, scores={score: [rng.sample(row, len(row)) for row in self.scores[score]]}, tokens=0)
 
-    def flat(self, rows: Sequence[Sequence[Any]]) -> list[float]:
+    @staticmethod
+    def flat(rows: Sequence[Sequence[Any]]) -> list[float]:
         """``[P * N]`` of ``[P][N]``."""
         return [float(v) for row in rows for v in row]
 

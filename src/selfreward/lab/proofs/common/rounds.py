@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import numpy as np
 
-from selfreward.lab.proofs.results import Record, Results, Values
-from selfreward.statistics import Estimate, mean_interval
-
-
-def records(results: Results, arm: str) -> list[list[Record]]:
-    """The step records of every seed, in the order of the seeds; step 0 is the start."""
-    return [results.records(arm, seed) for seed in results.seeds(arm)]
+from selfreward.lab.proofs.results import Results, Values
 
 
-def measured(results: Results, arm: str, metric: str) -> list[list[float]]:
-    """Per seed the held-out values of ``metric`` in the order of the evaluations, the start first."""
-    return results.steps(arm, f"eval/{metric}")
+def between(results: Results, arm: str, metric: str, first: int, second: int) -> Values:
+    """``[S]``: the held-out value after round ``second`` minus that after round ``first``; 0 is the start.
 
-
-def between(arm: str, metric: str, first: int, second: int) -> Callable[[Results], Estimate]:
-    """The value after round ``second`` minus that after round ``first``, paired by seed (0 is the start)."""
-    return lambda results: mean_interval([v[second] - v[first] for v in measured(results, arm, metric)])
+    Of runs that are evaluated at the start and after every round.
+    """
+    return np.array([looks[second] - looks[first] for looks in results.steps(arm, f"eval/{metric}")])
 
 
 def in_round(results: Results, arm: str, name: str, number: float) -> Values:
@@ -30,8 +22,3 @@ def in_round(results: Results, arm: str, name: str, number: float) -> Values:
         DataError: where a run recorded no such value in that round.
     """
     return results.step_mean(arm, name, lambda record: record.get("round") == number)
-
-
-def lead(arm: str, other: str, metric: str) -> Callable[[Results], Estimate]:
-    """How far ``arm`` ends above ``other``, paired by seed."""
-    return lambda results: results.lead(arm, other, metric)

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from selfreward.lab.proofs.common.rounds import in_round, measured
+import numpy as np
+
+from selfreward.lab.proofs.common.rounds import in_round
+from selfreward.lab.proofs.preference.self_rewarding_lm import SCORE
 from selfreward.lab.proofs.proof import Proof, fingerprint
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import leads, measured, not_below
+from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm
 
-Q = "score"
+Q, TAU = SCORE.name, "agreement/tau"
 
 
 WARM_UP, ROUNDS, EACH = 6, 3, 10
@@ -35,12 +38,11 @@ STEPS = WARM_UP + ROUNDS * EACH
 FIXED = ("fixed-0.85", "fixed-0.7")
 
 
-def degrades(results: Results) -> Estimate:
-    """Of plain self-rewarding: how far it ends below its best evaluation, or how far tau falls from its first to its
-    last round, whichever is more."""
-    best = [max(values) - values[-1] for values in measured(results, "plain", Q)]
-    first, last = (in_round(results, "plain", "agreement/tau", k) for k in (1, ROUNDS))
-    return mean_interval([max(fall, a - b) for fall, a, b in zip(best, first, last, strict=True)])
+def decay(results: Results) -> Values:
+    """How far plain self-rewarding ends below its best evaluation, or how far its tau falls from its first round to
+    its last, whichever is more."""
+    drop = [max(looks) - looks[-1] for looks in results.steps("plain", f"eval/{Q}")]
+    return np.maximum(drop, in_round(results, "plain", TAU, 1) - in_round(results, "plain", TAU, ROUNDS))
 
 
 def above_best_fixed(results: Results) -> Estimate:
@@ -48,9 +50,8 @@ def above_best_fixed(results: Results) -> Estimate:
     return results.lead("cream", best, Q)
 
 
-def tau_lead(results: Results) -> Estimate:
-    ours, theirs = (in_round(results, arm, "agreement/tau", ROUNDS) for arm in ("cream", "plain"))
-    return mean_interval([a - b for a, b in zip(ours, theirs, strict=True)])
+def tau_lead(results: Results) -> Values:
+    return in_round(results, "cream", TAU, ROUNDS) - in_round(results, "plain", TAU, ROUNDS)
 
 
 def trace() -> dict[str, list[float]]:
@@ -84,41 +85,33 @@ PROOF = Proof(
         "checkpoint_every": STEPS,
         "options": {"warm_up": WARM_UP, "iterations": ROUNDS, "group_size": 5},
     },
-    curves=(f"eval/{Q}", "eval/greedy_score", "agreement/tau", "confidence", "pairs/gap"),
+    curves=(f"eval/{Q}", "eval/greedy_score", TAU, "confidence", "pairs/gap"),
     rules=(
-        Rule(
+        measured(
             "plain degrades",
-            "plain self-rewarding (confidence 1) ends more than .02 below its own best score, or its tau falls by more "
-            "than .02 from its first to its last round (mean over seeds)",
-            degrades,
-            lambda e: e.value > 0.02,
+            "the fall of plain's score from its best evaluation to the end, or of its tau from the first round to the "
+            "last, per seed whichever is larger,",
+            decay,
+            above=0.02,
+            note="tau: how far two generations agree about answers; plain: confidence 1",
         ),
-        Rule(
-            "no worse than plain",
-            "cream ends with at least the score of plain self-rewarding (mean over seeds)",
-            lambda r: r.lead("cream", "plain", Q),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
+        not_below("no worse than plain", "cream", "plain", SCORE),
+        measured(
             "as good as the best fixed confidence",
-            "cream ends no lower than the better of two fixed confidences, within noise (upper end of the paired "
-            "interval at "
-            "least 0)",
+            f"the lead of cream over the better of two fixed confidences in {SCORE.words}",
             above_best_fixed,
-            lambda e: e.high >= 0,
+            at_least=0,
+            end="high",
         ),
-        Rule(
+        measured(
             "generations agree",
-            "in the last iteration tau is higher than under plain self-rewarding (lower end of the paired interval "
-            "above 0)",
+            "the lead of cream over plain in the tau of the last round",
             tau_lead,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
-            "above shuffled rewards",
-            "cream ends above rewards that are shuffled within each group (lower end of the paired interval above 0)",
-            lambda r: r.lead("cream", "shuffled", Q),
-            lambda e: e.low > 0,
+        leads(
+            "above shuffled rewards", "cream", "shuffled", SCORE, note="shuffled: rewards dealt at random within groups"
         ),
     ),
     reason="The regulariser does what it is for: plain self-rewarding ends at .01, cream at .79, the better "

@@ -9,30 +9,32 @@ points. Settings are the task's; one look at the main and the shuffled arm on de
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from selfreward.errors import ConfigError
-from selfreward.lab.proofs.common.rounds import between, lead
+from selfreward.lab.proofs.common.gates import gate
+from selfreward.lab.proofs.common.rounds import between
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import mean_interval
+from selfreward.lab.proofs.rules import POINTS, Metric, does_not_gain, keeps, leads, measured, retains
 from selfreward.training.comparison import Arm
 
-GREEDY, SAMPLED = "greedy_score", "score"
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
 
+SCORE = Metric("score", "the share of constraints that held-out samples meet", POINTS)
+GREEDY = Metric("greedy_score", "the share of constraints that held-out greedy answers meet", POINTS)
+JUDGE = Metric("judge_auc", "how well its judgements tell strings that meet every constraint from others (AUROC)")
+SPREAD = Metric("judge_spread", "the spread of its judgements of a fixed bank of strings")
 
 ROUNDS, STEPS = 3, 36
-
 
 MAIN = "self-rewarding-lm"
 
 
-def gate() -> dict[str, Any]:
-    """How well the base judges fresh training prompts' strings, before any training."""
+def judgement(base: Policy) -> dict[str, float]:
+    """How well a base judges strings that answer fresh training prompts."""
     import random
 
     from selfreward.lab.tasks.writing.con.strings import careful, careless, judging, questions, true_score
-    from selfreward.policy.loading import load_policy
 
     rng = random.Random("con gate")
     source = questions("train", rng)
@@ -41,12 +43,7 @@ def gate() -> dict[str, Any]:
         question = next(source)
         text = careful(question, rng) if rng.random() < 0.5 else careless(rng)
         items.append((question, text, true_score(question, text)))
-    found = judging(load_policy("embedded:con", device="cpu"), items)
-    if found["judge"] < 0.5:
-        raise ConfigError(
-            f"The base's judgements have a rank correlation of {found['judge']:.2f} with the truth; below .5."
-        )
-    return {name: round(value, 3) for name, value in found.items()}
+    return judging(base, items)
 
 
 PROOF = Proof(
@@ -56,7 +53,7 @@ PROOF = Proof(
     "more than by imitating its best answers, and goes on judging as well as before.",
     task="embedded:con",
     main=MAIN,
-    gate=gate,
+    gate=gate("embedded:con", judgement, needs=[("judge", ">=", 0.5)], stops=True, digits=3),
     arms=(
         Arm(MAIN, MAIN),
         Arm("shuffled", MAIN, {"scores": "shuffled"}),
@@ -72,57 +69,38 @@ PROOF = Proof(
         "checkpoint_every": STEPS,
         "options": {"iterations": ROUNDS, "group_size": 4},
     },
-    curves=(f"eval/{GREEDY}", f"eval/{SAMPLED}", "eval/judge", "pairs/gap", "grade/mean"),
+    curves=(f"eval/{GREEDY.name}", f"eval/{SCORE.name}", "eval/judge", "pairs/gap", "grade/mean"),
     rules=(
-        Rule(
+        measured(
             "the first iteration helps",
-            "the true score of greedy answers is higher after the first iteration than at the start (lower end of the "
-            "paired interval above 0)",
-            between(MAIN, GREEDY, 0, 1),
-            lambda e: e.low > 0,
+            f"the rise of {GREEDY.words} over the first iteration",
+            lambda r: between(r, MAIN, GREEDY.name, 0, 1),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "the second does no harm",
-            "after the second iteration it is no lower than after the first (mean over seeds)",
-            between(MAIN, GREEDY, 1, 2),
-            lambda e: e.value >= 0,
+            f"the rise of {GREEDY.words} over the second iteration",
+            lambda r: between(r, MAIN, GREEDY.name, 1, 2),
+            at_least=0,
         ),
-        Rule(
+        does_not_gain(
             "shuffled grades do not",
-            "with grades shuffled within each group it does not rise (lower end of the paired interval at most 0)",
-            lambda r: r.gain("shuffled", GREEDY),
-            lambda e: e.low <= 0,
+            "shuffled",
+            GREEDY,
+            end="low",
+            note="shuffled: grades dealt at random within groups",
         ),
-        Rule(
-            "above shuffled grades",
-            "self-rewarding-lm ends above shuffled grades (lower end of the paired interval above 0)",
-            lead(MAIN, "shuffled", GREEDY),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("above shuffled grades", MAIN, "shuffled", GREEDY),
+        leads(
             "above the best answers alone",
-            "it ends above imitation of the best-graded answers (lower end of the paired interval above 0)",
-            lead(MAIN, "chosen-only", GREEDY),
-            lambda e: e.low > 0,
+            MAIN,
+            "chosen-only",
+            GREEDY,
+            note="chosen-only: imitation of the best-graded answers",
         ),
-        Rule(
-            "the judge stays",
-            "its judgements tell strings that meet everything from others no worse than at the start (area under the "
-            "curve; "
-            "upper end of the interval of the change at least 0)",
-            lambda r: r.gain(MAIN, "judge_auc"),
-            lambda e: e.high >= 0,
-        ),
-        Rule(
-            "the judge does not collapse",
-            "the spread of its grades on a fixed bank stays above half of what it was (lower end of the interval of "
-            "the "
-            "ratio)",
-            lambda r: mean_interval(
-                [a / b for a, b in zip(r.values(MAIN, "judge_spread"), r.values(MAIN, "judge_spread", "before"))]
-            ),
-            lambda e: e.low > 0.5,
-        ),
+        keeps("the judge stays", MAIN, JUDGE, end="high"),
+        retains("the judge does not collapse", MAIN, SPREAD, above=0.5, end="low"),
     ),
     reason="Only the lead over imitating the best-graded answers fails, because greedy answers cannot show it here. "
     "Whichever way the best answers are preferred, they turn from careless to careful writing within the first "

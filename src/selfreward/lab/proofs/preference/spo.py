@@ -16,16 +16,19 @@ corner (.25) where .01 does not (.30 and still rising), so it is .007.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
-from selfreward.lab.proofs.common.rounds import lead, records
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import Metric, Rule, leads, measured, not_below
 from selfreward.lab.tasks.writing.prefs import GAMES, wins
 from selfreward.signals.win_rates import exploitability
-from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm
+
+NOISY = Metric("noisy", "the mean quality of answers on noisy (1 the best, 0 the worst)")
+EXPLOITED = "exploitability: how much more than half the best answer to a policy wins"
+HALVES = Metric("halves", "the share of good strings on halves")
 
 STEPS, EVERY = 400, 10
 
@@ -33,45 +36,15 @@ STEPS, EVERY = 400, 10
 MODEL = "bradley-terry"
 
 
-def average(results: Results, arm: str, game: str) -> list[float]:
-    """Per seed the exploitability of the average policy."""
-    found = []
-    for run in records(results, arm):
-        mixes = [[r[f"eval/{game}_{a}"] for a in GAMES[game]] for r in run if f"eval/{game}" in r]
-        found.append(exploitability(torch.tensor(mixes).mean(0), wins(game)))
-    return found
-
-
-def current(results: Results, arm: str, game: str) -> list[float]:
-    """Per seed the mean exploitability of the current policies of the second half of the run."""
-    found = []
-    for run in records(results, arm):
-        values = [r[f"eval/{game}"] for r in run if f"eval/{game}" in r and r["step"] > STEPS // 2]
-        found.append(sum(values) / len(values))
-    return found
+def average(results: Results, arm: str, game: str) -> Values:
+    """``[S]``: the exploitability of the average policy."""
+    mixes_A_S_T = torch.tensor([results.steps(arm, f"eval/{game}_{answer}") for answer in GAMES[game]])
+    return np.array([exploitability(mix_A, wins(game)) for mix_A in mixes_A_S_T.mean(-1).T])
 
 
 def solved(game: str) -> Rule:
-    return Rule(
-        f"{game} solved",
-        f"the average policy of SPO on {game} can be exploited by less than .05 (mean over seeds)",
-        lambda r: mean_interval(average(r, "spo", game)),
-        lambda e: e.value < 0.05,
-    )
-
-
-def gap(game: str) -> Rule:
-    def measure(results: Results) -> Estimate:
-        pairs = zip(average(results, "reward-model", game), average(results, "spo", game), strict=True)
-        return mean_interval([theirs - ours for theirs, ours in pairs])
-
-    return Rule(
-        f"a reward model does not match on {game}",
-        f"the average policy of the reward-model arm on {game} can be exploited more than SPO's (lower end of the "
-        "paired interval above 0)",
-        measure,
-        lambda e: e.low > 0,
-    )
+    says = f"the exploitability of SPO's average policy on {game}"
+    return measured(f"{game} solved", says, lambda r: average(r, "spo", game), below=0.05, note=EXPLOITED)
 
 
 PROOF = Proof(
@@ -103,27 +76,22 @@ PROOF = Proof(
     curves=("eval/cycle", "eval/raters", "eval/noisy", "eval/halves"),
     rules=(
         solved("cycle"),
-        Rule(
+        measured(
             "a reward model runs into a corner",
-            "the current policies of the reward-model arm on cycle can be exploited by .3 or more (mean over the "
-            "second half of the run and over seeds; a pure answer is at .35 to .45)",
-            lambda r: mean_interval(current(r, "reward-model", "cycle")),
-            lambda e: e.value >= 0.3,
+            "the exploitability of the current policies of reward-model on cycle, over the second half of the run,",
+            lambda r: r.step_mean("reward-model", "eval/cycle", lambda record: record["step"] > STEPS // 2),
+            at_least=0.3,
+            note="a pure answer is at .35 to .45",
         ),
-        gap("cycle"),
-        Rule(
-            "noise costs nothing",
-            "on noisy SPO ends at least as good as the reward-model arm (mean over seeds)",
-            lead("spo", "reward-model", "noisy"),
-            lambda e: e.value >= 0,
+        measured(
+            "a reward model does not match on cycle",
+            "the exploitability of reward-model's average policy on cycle minus that of SPO's",
+            lambda r: average(r, "reward-model", "cycle") - average(r, "spo", "cycle"),
+            above=0,
+            end="low",
         ),
-        Rule(
-            "whole strings",
-            "on halves SPO's share of good strings ends above that of a reward model that scores letters (lower end "
-            "of the paired interval above 0)",
-            lead("spo", "linear-model", "halves"),
-            lambda e: e.low > 0,
-        ),
+        not_below("noise costs nothing", "spo", "reward-model", NOISY),
+        leads("whole strings", "spo", "linear-model", HALVES, note="linear-model: a reward model that scores letters"),
         solved("raters"),
     ),
     reason="SPO solves both circles; what fails are rules about its rivals. The reward model stands where it was "

@@ -18,21 +18,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from selfreward.errors import ConfigError
-from selfreward.lab.proofs.common.rounds import lead
+from selfreward.lab.proofs.common.gates import gate
+from selfreward.lab.proofs.preference.self_rewarding_lm import SCORE
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import leads, not_above
 from selfreward.training.comparison import Arm
 
 if TYPE_CHECKING:
     from selfreward.lab.tasks.splits import Split
     from selfreward.policy.policy import Policy
     from selfreward.types import Trajectory
-
-
-Q = "score"
 
 
 STEPS = 30
@@ -76,31 +73,23 @@ def written(policy: Policy, items: Sequence[tuple[str, str]]) -> list[Trajectory
     return found
 
 
-def gate(n: int = 200) -> dict[str, Any]:
+def blame(base: Policy) -> dict[str, float]:
     """Area under the curve of the negative credit for the one planted letter of each string, and mean credits."""
     from selfreward.lab.tasks.writing.con.strings import LENGTH, TEMPLATES
-    from selfreward.policy.loading import load_policy
     from selfreward.signals.scorers.contrast import contrast_credits
     from selfreward.statistics import auroc
 
-    policy = load_policy("embedded:con", device="cpu")
-    items = planted("train", n)
-    credits = contrast_credits(
-        policy, written(policy, [(q, text) for q, _, text, _ in items]), TEMPLATES["better"], TEMPLATES["worse"]
-    )
+    items = planted("train", 200)
+    answers = written(base, [(question, text) for question, _, text, _ in items])
+    credits = contrast_credits(base, answers, TEMPLATES["better"], TEMPLATES["worse"])
     values = [float(c[k]) for c in credits for k in range(LENGTH)]
     flags = [k == at for *_, at in items for k in range(LENGTH)]
-    area = auroc([-v for v in values], flags)
-    if area < 0.7:
-        raise ConfigError(
-            f"The base's credits find the planted letter with an area under the curve of {area:.2f}; below .7."
-        )
     mean = {flag: sum(v for v, p in zip(values, flags) if p == flag) / flags.count(flag) for flag in (True, False)}
     return {
-        "auc": round(area, 3),
-        "credit_planted": round(mean[True], 3),
-        "credit_others": round(mean[False], 3),
-        "planted_error": round(planted_error(policy), 3),
+        "auc": auroc([-v for v in values], flags),
+        "credit_planted": mean[True],
+        "credit_others": mean[False],
+        "planted_error": planted_error(base),
     }
 
 
@@ -131,7 +120,7 @@ PROOF = Proof(
     "preference on the right tokens; the same rewards on shuffled tokens do not.",
     task="embedded:con",
     main="t-reg",
-    gate=gate,
+    gate=gate("embedded:con", blame, needs=[("auc", ">=", 0.7)], stops=True, digits=3),
     arms=(
         Arm("t-reg", "t-reg"),
         Arm("dpo", "t-reg", {"token_rewards": "none"}),
@@ -148,25 +137,16 @@ PROOF = Proof(
         "checkpoint_every": STEPS,
         "options": {"group_size": 5, "alpha": 0.25},
     },
-    curves=(f"eval/{Q}", "eval/greedy_score", "credit/size", "regulariser"),
+    curves=(f"eval/{SCORE.name}", "eval/greedy_score", "credit/size", "regulariser"),
     rules=(
-        Rule(
-            "above DPO",
-            "t-reg ends with a higher score than DPO on the same pairs (lower end of the paired interval above 0)",
-            lead("t-reg", "dpo", Q),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "credit matters",
-            "t-reg ends above the same token rewards on shuffled tokens (lower end of the paired interval above 0)",
-            lead("t-reg", "shuffled", Q),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("above DPO", "t-reg", "dpo", SCORE, note="on the same pairs"),
+        leads("credit matters", "t-reg", "shuffled", SCORE, note="shuffled: the same token rewards on shuffled tokens"),
+        not_above(
             "likelihood of the chosen answers does not do it",
-            "a likelihood term on the chosen answers ends no higher than DPO (mean over seeds)",
-            lead("sft", "dpo", Q),
-            lambda e: e.value <= 0,
+            "sft",
+            "dpo",
+            SCORE,
+            note="sft: DPO with a likelihood term on the chosen answers",
         ),
     ),
 )

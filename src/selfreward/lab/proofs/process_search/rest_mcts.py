@@ -33,9 +33,9 @@ import numpy as np
 
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import ACCURACY, leads, measured, weakest
 from selfreward.signals.selection import select
-from selfreward.statistics import Estimate, auroc, paired_seeds
+from selfreward.statistics import Estimate, auroc, mean_interval
 from selfreward.training.comparison import Arm, Study
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ BASE = "embedded:chain-long-judged"
 
 
 BUDGETS = (16, 24, 32)
+AT_BUDGETS = f"in held-out questions answered, at budgets of {', '.join(map(str, BUDGETS))} rounds,"
 
 
 TAUGHT, ASKED, SAMPLES, POOL = 150, 80, 16, 48
@@ -151,10 +152,10 @@ def search_study(seed: int, folder: Path) -> dict[str, Any]:
     policy = load_policy(BASE, device="cpu")
     taught = chain_long.prompts_of("train", TAUGHT, f"-value-{seed}")
     asked = chain_long.prompts_of("test", ASKED, f"-search-{seed}")
-    return measured(policy, taught, asked, seed)
+    return answered(policy, taught, asked, seed)
 
 
-def measured(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], seed: int) -> dict[str, Any]:
+def answered(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], seed: int) -> dict[str, Any]:
     """The study on given questions."""
     from selfreward.lab.tasks.arithmetic import chain_long
     from selfreward.policy.sampling.params import SamplingParams
@@ -248,17 +249,10 @@ def trace() -> dict[str, list[float]]:
     }
 
 
-def smallest_lead(other: str) -> Any:
-    """The budget at which MCTS* leads the other by least."""
-
-    def measure(results: Results) -> Estimate:
-        found = [
-            paired_seeds(results.values("search", f"{other}@{b}"), results.values("search", f"mcts@{b}"))
-            for b in BUDGETS
-        ]
-        return min(found, key=lambda e: e.value)
-
-    return measure
+def smallest_lead(results: Results, other: str) -> Estimate:
+    """The lead of MCTS* over ``other`` at the budget where its mean is smallest."""
+    own, theirs = ({b: results.values("search", f"{name}@{b}") for b in BUDGETS} for name in ("mcts", other))
+    return weakest(mean_interval(own[b] - theirs[b]) for b in BUDGETS)
 
 
 PROOF = Proof(
@@ -288,39 +282,35 @@ PROOF = Proof(
         "checkpoint_every": 20,
     },
     rules=(
-        Rule(
+        measured(
             "at least best-of-N",
-            "MCTS* answers at least as many held-out questions as best-of-N with the same value model at the same "
-            f"tokens, at every budget of {', '.join(map(str, BUDGETS))} rounds (smallest mean lead not below 0)",
-            smallest_lead("bon"),
-            lambda e: e.value >= 0,
+            f"the smallest mean lead of MCTS* over best-of-N with the same value model and tokens {AT_BUDGETS}",
+            lambda r: smallest_lead(r, "bon"),
+            at_least=0,
         ),
-        Rule(
+        measured(
             "above self-consistency",
-            "the same against a vote at the same tokens (smallest lead, lower end of the paired interval above 0)",
-            smallest_lead("vote"),
-            lambda e: e.low > 0,
+            f"the smallest mean lead of MCTS* over a vote at the same tokens {AT_BUDGETS}",
+            lambda r: smallest_lead(r, "vote"),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "values matter",
-            "the search with permuted values answers fewer (smallest lead over the budgets, lower end above 0)",
-            smallest_lead("shuffled"),
-            lambda e: e.low > 0,
+            f"the smallest mean lead of MCTS* over the same search by permuted values {AT_BUDGETS}",
+            lambda r: smallest_lead(r, "shuffled"),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "values see what is in reach",
-            "the value model tells states with the answer in reach from others better than one with permuted targets "
-            "(AUROC, lower end of the paired interval above 0)",
-            lambda r: paired_seeds(r.values("search", "shuffled auc"), r.values("search", "value auc")),
-            lambda e: e.low > 0,
+            "the AUROC by which values tell states with the answer in reach from others, minus that of a value model "
+            "with permuted targets,",
+            lambda r: r.values("search", "value auc") - r.values("search", "shuffled auc"),
+            above=0,
+            end="low",
         ),
-        Rule(
-            "above ReST-EM",
-            "after two cycles the policy's greedy answers are right more often than ReST-EM's (lower end of the paired "
-            "interval above 0)",
-            lambda r: r.lead("rest-mcts", "rest-em", "accuracy"),
-            lambda e: e.low > 0,
-        ),
+        leads("above ReST-EM", "rest-mcts", "rest-em", ACCURACY, note="after two cycles"),
     ),
     reason="The search does what is claimed: with as many tokens it answers .57 to .67 of the questions where "
     "best-of-N answers .44 to .48 and a vote .25 to .28, and with permuted values .08 to .25. Two rules "

@@ -9,21 +9,12 @@ a reflection that was written on another one. Rules are those of the method card
 from __future__ import annotations
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PERCENT, POINTS, Metric, ends_with, gains, leads, measured
 from selfreward.training.comparison import Arm
 
-MAIN, RETRY, SWAPPED = "reflect-retry-reward", "retry", "retry swapped"
-
-
-def kept_when_swapped(results: Results) -> Estimate:
-    """Share of the gain in retries that is still there when reflections are swapped between failures."""
-    found = []
-    for run in results.arms[MAIN].values():
-        gain = run["after"][RETRY] - run["before"][RETRY]
-        found.append((run["after"][SWAPPED] - run["before"][SWAPPED]) / gain)
-    return mean_interval(found)
+MAIN = "reflect-retry-reward"
+RETRY = Metric("retry", "the share of failures that a retry makes right", POINTS)
+RIGHT = Metric("reflection", "the share of reflections that name the misread step", PERCENT)
 
 
 PROOF = Proof(
@@ -40,35 +31,22 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:fix", "eval_every": 60, "checkpoint_every": 60, "options": {"group_size": 16}},
     rules=(
-        Rule(
-            "retries succeed",
-            "retries after a failure succeed more often than the base's (lower end of the interval above 0)",
-            lambda r: r.gain(MAIN, RETRY),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "reflections are right",
-            "the reflection names the misread step more often than one time in five (lower end of the interval)",
-            lambda r: r.mean(MAIN, "reflection"),
-            lambda e: e.low > 0.2,
-        ),
-        Rule(
-            "reflections improve",
-            "the reflection names the misread step more often than the base's (lower end of the interval above 0)",
-            lambda r: r.gain(MAIN, "reflection"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        gains("retries succeed", MAIN, RETRY),
+        ends_with("reflections are right", MAIN, RIGHT, above=0.2, end="low", note="any step is right in 20 %"),
+        gains("reflections improve", MAIN, RIGHT),
+        measured(
             "the gain is in the reflection",
-            "given reflections on other failures, retries keep less than half of the gain (mean over seeds)",
-            kept_when_swapped,
-            lambda e: e.value < 0.5,
+            "the share of the gain in retries that is left when each is given the reflection on another failure",
+            lambda r: r.gains(MAIN, "retry swapped") / r.gains(MAIN, RETRY.name),
+            below=0.5,
+            unit=PERCENT,
         ),
-        Rule(
+        leads(
             "a shuffled reward teaches nothing",
-            "trained on the reward of another reflection, retries end below (lower end of the paired interval above 0)",
-            lambda r: r.lead(MAIN, "shuffled", RETRY),
-            lambda e: e.low > 0,
+            MAIN,
+            "shuffled",
+            RETRY,
+            note="shuffled: each reflection gets the reward of another",
         ),
     ),
 )

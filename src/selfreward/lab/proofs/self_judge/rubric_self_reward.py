@@ -12,12 +12,11 @@ from __future__ import annotations
 from typing import Any
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import POINTS, Metric, closes, does_not_gain, gains, leads, not_below, retains
 from selfreward.training.comparison import Arm
 
-S, F1 = "score", "grader_f1"
+SCORE = Metric("score", "the held-out true rubric score", POINTS)
+GRADER = Metric("grader_f1", "the F1 of its own grades on a fixed bank")
 
 
 def gate() -> dict[str, Any]:
@@ -34,19 +33,6 @@ def gate() -> dict[str, Any]:
         for key in ("score", "grader_f1", "grader_accuracy", "likelier_accuracy")
     }
     return {**found, "passed": found["rub score"] <= 0.45 and 0.75 <= found["rub grader_accuracy"] <= 0.9}
-
-
-def closed(results: Results, arm: str) -> Estimate:
-    """Gain of ``arm`` as a share of the gain of the true rubric, per seed."""
-    own, top = results.values(arm, S), results.values("true-rubric", S)
-    start = results.values(arm, S, "before")
-    return mean_interval([(a - b) / (t - b) for a, b, t in zip(own, start, top, strict=True)])
-
-
-def kept(results: Results, arm: str) -> Estimate:
-    """Grader F1 on the fixed bank after training, as a share of its start, per seed."""
-    pairs = zip(results.values(arm, F1), results.values(arm, F1, "before"), strict=True)
-    return mean_interval([after / before for after, before in pairs])
 
 
 PROOF = Proof(
@@ -73,47 +59,18 @@ PROOF = Proof(
         "checkpoint_every": 40,
     },
     rules=(
-        Rule(
-            "improves",
-            "self ends above the base in held-out true rubric score (lower end of the interval above 0)",
-            lambda r: r.gain("self", S),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "no worse than a separate grader",
-            "self ends no lower than with a separate grader of the same size (mean over seeds)",
-            lambda r: r.lead("self", "separate-grader", S),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
-            "criteria beat one score",
-            "the separate grader, criterion by criterion, ends above the holistic score (mean over seeds)",
-            lambda r: r.lead("separate-grader", "holistic", S),
-            lambda e: e.value > 0,
-        ),
-        Rule(
-            "near the ceiling",
-            "self reaches at least 60 % of the gain of the true rubric (mean over seeds)",
-            lambda r: closed(r, "self"),
-            lambda e: e.value >= 0.6,
-        ),
-        Rule(
-            "the grader stays",
-            "grader F1 on a fixed bank is no lower after training (mean over seeds, within 1 %)",
-            lambda r: kept(r, "self"),
-            lambda e: e.value >= 0.99,
-        ),
-        Rule(
-            "the grader does not break",
-            "grader F1 on a fixed bank stays above 0.9 of its start (lower end of the interval)",
-            lambda r: kept(r, "self"),
-            lambda e: e.low >= 0.9,
-        ),
-        Rule(
+        gains("improves", "self", SCORE),
+        not_below("no worse than a separate grader", "self", "separate-grader", SCORE, note="of the same size"),
+        leads("criteria beat one score", "separate-grader", "holistic", SCORE, end="mean"),
+        closes("near the ceiling", "self", "true-rubric", SCORE, at_least=0.6),
+        retains("the grader stays", "self", GRADER, at_least=0.99),
+        retains("the grader does not break", "self", GRADER, at_least=0.9, end="low"),
+        does_not_gain(
             "permuted rubrics do not help",
-            "with another prompt's rubric the score does not rise (lower end of the interval not above 0)",
-            lambda r: r.gain("permuted-rubrics", S),
-            lambda e: e.low <= 0,
+            "permuted-rubrics",
+            SCORE,
+            end="low",
+            note="graded by another prompt's rubric",
         ),
     ),
     reason="The separate grader, a model of the same size from another pre-training seed, grades a little better than "

@@ -12,17 +12,19 @@ format reward is the same for all and the untrained base is the format-only arm.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import Metric, Unit, closes, lasts, leads, not_below
+from selfreward.runtime.checkpoint import write_text
 from selfreward.training.comparison import Arm, Study
+
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
 
 MODEL, DATA = "BASE", "multi30k:FOLDER"
 
@@ -30,7 +32,10 @@ MODEL, DATA = "BASE", "multi30k:FOLDER"
 TEST = "test_2016_flickr"
 
 
-T = "test/chrf++"
+SCORE = Unit(1, "points", "point")
+CHRF = Metric("test/chrf++", f"chrF++ on {TEST}", SCORE)
+BLEU = Metric("test/bleu", f"BLEU on {TEST}", SCORE)
+CHRF_VAL = Metric("chrf++", "greedy chrF++ on val", SCORE)
 
 
 def test_metrics(folder: Path, model: Path) -> dict[str, float]:
@@ -55,13 +60,11 @@ def of_base(folder: Path, model: Path, seed: int, out: Path) -> dict[str, Any]:
     return {"after": test_metrics(folder, model)}
 
 
-def gate(folder: Path, model: Path) -> dict[str, Any]:
-    """The base's judge against chrF on its own samples for ``val`` sentences, before any training."""
+def judgement(folder: Path, base: Policy) -> dict[str, Any]:
+    """A base's judge against chrF on its own samples for ``val`` sentences."""
     from selfreward.lab.tasks.language import multi30k, multi30k_base
-    from selfreward.policy.loading import load_policy
 
-    prompts = multi30k.load(folder).test[:400]
-    found = multi30k_base.measure(load_policy(str(model), device="cpu"), prompts)
+    found = multi30k_base.measure(base, multi30k.load(folder).test[:400])
     return {"pairwise_accuracy": found.pairwise.value, "ties": found.ties, "passed": found.passed}
 
 
@@ -86,7 +89,7 @@ def trace() -> dict[str, list[float]]:
         for part, n in (("train", 60), ("val", 6)):
             for code, lines in names.items():
                 text = "\n".join(f"{lines[i % 3]} {'xyz'[i % 3] * (i % 7)} {i}" for i in range(n))
-                (folder / f"{part}.{code}").write_text(text + "\n", encoding="utf-8")
+                write_text(folder / f"{part}.{code}", text + "\n")
         base = folder / "base"
         multi30k_base.build(
             base, folder, pairs=30, vocabulary=120, width=16, layers=1, writer_updates=0, updates=3, batch=8, bf16=False
@@ -105,39 +108,18 @@ def trace() -> dict[str, list[float]]:
     return {key: found[key][-3:] for key in kept}
 
 
-def above_base(results: Results, arm: str) -> Estimate:
-    """Test chrF++ of ``arm`` minus that of the base it started from."""
-    return results.lead(arm, "base", T)
-
-
-def closed(results: Results) -> Estimate:
-    """Share of the way from the base to training on true quality."""
-    rows = zip(results.values("ssr", T), results.values("base", T), results.values("true-quality", T), strict=True)
-    return mean_interval([(own - floor) / (ceiling - floor) for own, floor, ceiling in rows])
-
-
-def above(other: str, words: str) -> Rule:
-    return Rule(
-        f"above {other}",
-        f"ssr ends above {words} in chrF++ on {TEST} (lower end of the paired interval above 0)",
-        lambda r: r.lead("ssr", other, T),
-        lambda e: e.low > 0,
-    )
-
-
 def make(model: str, data: str) -> Proof:
     """The proof on the base in folder ``model`` and the text of ``data`` (``multi30k:FOLDER``)."""
     folder, base = Path(data.removeprefix("multi30k:")), Path(model)
-    final: Callable[[Path], dict[str, float]] = partial(test_metrics, folder)
     return Proof(
         slug="ssr-zero-multi30k",
         id="009",
         claim="A small translator of real sentences improves by GRPO on its own score, without references.",
         task=DATA,
         main="ssr",
-        gate=partial(gate, folder, base),
+        gate=gate(model, partial(judgement, folder)),
         trace=trace,
-        final=final,
+        final=partial(test_metrics, folder),
         curves=("eval/chrf", "eval/chrf++", "eval/stray_symbols", "reward/mean", "judge/mean"),
         reason=REASON,
         options=f"--model {MODEL} --data {DATA}",
@@ -153,37 +135,17 @@ def make(model: str, data: str) -> Proof:
         ),
         settings={"model": model, "data": data, "device": "cpu", **SETTINGS},
         rules=(
-            Rule(
-                "improves",
-                f"ssr ends above the base in chrF++ on {TEST} (lower end of the interval above 0)",
-                lambda r: above_base(r, "ssr"),
-                lambda e: e.low > 0,
-            ),
-            Rule(
-                "keeps BLEU",
-                f"ssr ends no lower than the base in BLEU on {TEST} (mean over seeds); added after the first seed, "
-                "when chrF++ had risen and BLEU had not",
-                lambda r: r.lead("ssr", "base", "test/bleu"),
-                lambda e: e.value >= 0,
-            ),
-            above("permuted", "the arm with permuted self-scores"),
-            above("swapped-source", "the arm whose judge sees another source"),
-            Rule(
-                "closes the gap",
-                "ssr closes at least 40 % of the distance from the base to training on true quality (mean over seeds)",
-                closed,
-                lambda e: e.value >= 0.4,
-            ),
-            Rule(
-                "no late fall",
-                "ssr's last greedy chrF++ on val is within 1 point of its best (mean over seeds)",
-                lambda r: mean_interval(
-                    [a - b for a, b in zip(r.values("ssr", "chrf++", "best"), r.values("ssr", "chrf++"), strict=True)]
-                ),
-                lambda e: e.value <= 1,
-            ),
+            leads("improves", "ssr", "base", CHRF),
+            not_below("keeps BLEU", "ssr", "base", BLEU, note=ADDED),
+            leads("above permuted", "ssr", "permuted", CHRF, note="permuted: self-scores dealt to other outputs"),
+            leads("above swapped-source", "ssr", "swapped-source", CHRF, note="there the judge sees another source"),
+            closes("closes the gap", "ssr", "true-quality", CHRF, at_least=0.4, floor="base"),
+            lasts("no late fall", "ssr", CHRF_VAL, within=1),
         ),
     )
+
+
+ADDED = "added after the first seed, when chrF++ had risen and BLEU had not"
 
 
 REASON = (

@@ -11,37 +11,22 @@ from functools import partial
 
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.lab.proofs.self_judge.ssr_zero import judge_of
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import fades, gains, leads, measured
+from selfreward.lab.proofs.self_judge.ssr_zero import QUALITY, judge_of
 from selfreward.training.comparison import Arm
-
-Q = "quality"
-
 
 BASE = "embedded:trans-weak-judge"
 
 
-def fall(results: Results, arm: str) -> Estimate:
-    """From the best evaluation of ``arm`` to its last one."""
-    pairs = zip(results.values(arm, Q, "best"), results.values(arm, Q), strict=True)
-    return mean_interval([best - last for best, last in pairs])
-
-
-def rise(results: Results, arm: str) -> Estimate:
-    """From the start of ``arm`` to its best evaluation."""
-    pairs = zip(results.values(arm, Q, "before"), results.values(arm, Q, "best"), strict=True)
-    return mean_interval([best - start for start, best in pairs])
-
-
-def judge_content(results: Results) -> Estimate:
-    """Reward at the last step minus reward around the step of the best truth: what the self-score says of the fall."""
+def reward_since_best(results: Results) -> list[float]:
+    """The reward at the end minus the reward around the step of the best truth: what the self-score says of the
+    fall."""
     differences = []
-    for seed in sorted(results.arms["weak-judge"]):
+    for seed in results.seeds("weak-judge"):
         found = results.curve("weak-judge", seed, ("eval/quality", "reward/mean"))
         best = max(range(len(found["step"])), key=lambda i: found["eval/quality"][i])
         differences.append(found["reward/mean"][-1] - found["reward/mean"][best])
-    return mean_interval(differences)
+    return differences
 
 
 PROOF = Proof(
@@ -63,35 +48,15 @@ PROOF = Proof(
     settings={"model": BASE, "data": "embedded:trans", "eval_every": 10, "checkpoint_every": 75},
     curves=("eval/quality", "eval/stray_symbols", "reward/mean", "judge/mean"),
     rules=(
-        Rule(
-            "first helps",
-            "the best evaluation lies at least 5 points above the base (mean over seeds)",
-            lambda r: rise(r, "weak-judge"),
-            lambda e: e.value >= 0.05,
-        ),
-        Rule(
-            "is then hacked",
-            "the last evaluation lies at least 10 points below the best (mean over seeds)",
-            lambda r: fall(r, "weak-judge"),
-            lambda e: e.value >= 0.1,
-        ),
-        Rule(
-            "freezing is no cure",
-            "with the judge frozen at step 0 quality falls by at least 10 points from its best, too (mean over seeds)",
-            lambda r: fall(r, "weak-judge-frozen"),
-            lambda e: e.value >= 0.1,
-        ),
-        Rule(
+        gains("first helps", "weak-judge", QUALITY, by=0.05, end="mean", best=True),
+        fades("is then hacked", "weak-judge", QUALITY, by=0.1),
+        fades("freezing is no cure", "weak-judge-frozen", QUALITY, by=0.1, note="its judge is frozen at step 0"),
+        measured(
             "the self-score is silent",
-            "the reward at the end is no lower than at the step of the best truth (mean over seeds)",
-            judge_content,
-            lambda e: e.value >= 0,
+            "the mean reward at the end minus that around the step of the best held-out quality",
+            reward_since_best,
+            at_least=0,
         ),
-        Rule(
-            "it is the judge",
-            "the same translator with a good judge ends above it (lower end of the paired interval above 0)",
-            lambda r: r.lead("good-judge", "weak-judge", Q),
-            lambda e: e.low > 0,
-        ),
+        leads("it is the judge", "good-judge", "weak-judge", QUALITY, note="the same translator, another judge"),
     ),
 )

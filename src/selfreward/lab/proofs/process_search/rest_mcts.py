@@ -156,7 +156,7 @@ def search_study(seed: int, folder: Path) -> dict[str, Any]:
 
 
 def answered(policy: Policy, taught: Sequence[Prompt], asked: Sequence[Prompt], seed: int) -> dict[str, Any]:
-    """The study on given questions."""
+    """The study on given questions: the value model is taught by some, the others are answered at equal tokens."""
     from selfreward.lab.tasks.arithmetic import chain_long
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.rollouts.step_tree import StepWriter, ValueReader

@@ -16,6 +16,7 @@ from selfreward.lab.proofs.rules import POINTS, Metric, closes, does_not_gain, g
 from selfreward.training.comparison import Arm
 
 SCORE = Metric("score", "the held-out true rubric score", POINTS)
+ONE_SCORE = "the one grades by criterion, the other gives one score for the whole rubric"
 GRADER = Metric("grader_f1", "the F1 of its own grades on a fixed bank")
 
 
@@ -61,7 +62,7 @@ PROOF = Proof(
     rules=(
         gains("improves", "self", SCORE),
         not_below("no worse than a separate grader", "self", "separate-grader", SCORE, note="of the same size"),
-        leads("criteria beat one score", "separate-grader", "holistic", SCORE, end="mean"),
+        leads("criteria beat one score", "separate-grader", "holistic", SCORE, end="mean", note=ONE_SCORE),
         closes("near the ceiling", "self", "true-rubric", SCORE, at_least=0.6),
         retains("the grader stays", "self", GRADER, at_least=0.99),
         retains("the grader does not break", "self", GRADER, at_least=0.9, end="low"),
@@ -70,7 +71,7 @@ PROOF = Proof(
             "permuted-rubrics",
             SCORE,
             end="low",
-            note="graded by another prompt's rubric",
+            note="permuted-rubrics: graded by another prompt's rubric",
         ),
     ),
     reason="The separate grader, a model of the same size from another pre-training seed, grades a little better than "

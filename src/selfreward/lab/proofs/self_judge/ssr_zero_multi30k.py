@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.rules import Metric, Unit, closes, lasts, leads, not_below
-from selfreward.runtime.checkpoint import write_text
+from selfreward.runtime.files import write_text
 from selfreward.training.comparison import Arm, Study
 
 if TYPE_CHECKING:

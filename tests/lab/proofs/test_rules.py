@@ -94,6 +94,11 @@ SAID = [
         0.11,
         "the lead is exactly 0 points (mean over draws)",
     ),
+    (
+        measured("r", "the spread", lambda r: [0.5], above=0, over="", note="of all seeds"),
+        0.5,
+        "the spread is above 0; of",
+    ),
 ]
 
 

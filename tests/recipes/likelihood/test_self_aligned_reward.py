@@ -111,7 +111,7 @@ def test_a_prompt_without_an_answer_is_named(tmp_path):
 
 
 def test_domination_by_hand():
-    from selfreward.lab.proofs.common.efficiency import dominated
+    from selfreward.lab.proofs.likelihood.self_aligned_reward import dominated
 
     assert dominated([(10, 0.9), (8, 0.7)], [(9, 0.8)]) == 0
     assert dominated([(10, 0.9), (8, 0.7)], [(8, 0.9)]) == 1

@@ -85,9 +85,9 @@ class Bound:
         return f"{words[self.sign]} {unit.write(self.limit)}" + (" of 0" if self.sign == "within" else "")
 
     def judged_by(self, over: str = "seeds") -> str:
-        """The end in words, in brackets."""
+        """The end in words, in brackets; nothing for the mean over nothing."""
         if self.end == "mean":
-            return f"(mean over {over})"
+            return f"(mean over {over})" if over else ""
         return f"({'lower' if self.end == 'low' else 'upper'} end of the 95 % interval over {over})"
 
 
@@ -309,7 +309,7 @@ def measured(
 
     Args:
         measure: the number per seed, ``[S]``, or its estimate.
-        over: what the mean is taken over, where that is not seeds.
+        over: what the mean is taken over, where that is not seeds; empty for a single number.
     """
     bound = _bound(end, limit)
     return _rule(name, f"{says} is {bound.phrase(unit)}", measure, bound, note, over=over)
@@ -337,7 +337,7 @@ def _rule(
         return found if isinstance(found, Estimate) else mean_interval(found)
 
     judged = "(95 % intervals over seeds apart)" if apart else bound.judged_by(over)
-    return Rule(name, f"{text} {judged}" + (f"; {note}" if note else ""), estimate, bound)
+    return Rule(name, f"{text} {judged}".rstrip() + (f"; {note}" if note else ""), estimate, bound)
 
 
 def _metric(metric: str | Metric) -> Metric:

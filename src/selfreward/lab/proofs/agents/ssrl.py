@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import POINTS, Metric, leads, measured
 from selfreward.training.comparison import Arm, Study
 
 OWN, REAL, SHUFFLED = "pass@1", "real/pass@1", "shuffled/pass@1"
+TWO_HOP = Metric(OWN, "pass@1 on held-out two-hop questions", POINTS)
 
 
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -51,21 +51,9 @@ def self_search(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def retrieval_gains_more(results: Results) -> Estimate:
-    """What the real retriever adds to the trained model, over what it adds to the base; paired by seed."""
-    found = []
-    for after, before in (
-        (results.values("ssrl", REAL), results.values("ssrl", OWN)),
-        (results.values("ssrl", REAL, "before"), results.values("ssrl", OWN, "before")),
-    ):
-        found.append([a - b for a, b in zip(after, before, strict=True)])
-    return mean_interval([a - b for a, b in zip(*found, strict=True)])
-
-
-def information_is_read(results: Results) -> Estimate:
-    """How far accuracy falls when what was retrieved is dealt to the wrong questions; paired by seed."""
-    pairs = zip(results.values("ssrl", REAL), results.values("ssrl", SHUFFLED), strict=True)
-    return mean_interval([a - b for a, b in pairs])
+def from_retrieval(results: Results, when: str = "after") -> Values:
+    """``[S]``: what the real retriever adds to accuracy."""
+    return results.values("ssrl", REAL, when) - results.values("ssrl", OWN, when)
 
 
 PROOF = Proof(
@@ -84,32 +72,22 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:facts", "data": "embedded:facts", "eval_every": 40, "probe_every": 0},
     rules=(
-        Rule(
-            "above direct answers",
-            "ssrl ends above direct-answer RL on held-out two-hop questions, both by themselves (lower end of the "
-            "paired interval above 0)",
-            lambda r: r.lead("ssrl", "direct", OWN),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "above outcome only",
-            "ssrl ends above the same with the outcome as its only reward, by itself (lower end of the paired "
-            "interval above 0)",
-            lambda r: r.lead("ssrl", "outcome-only", OWN),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("above direct answers", "ssrl", "direct", TWO_HOP, note="without retrieval; direct writes no steps"),
+        leads("above outcome only", "ssrl", "outcome-only", TWO_HOP, note="without retrieval"),
+        measured(
             "a real retriever helps more",
-            "plugging the real retriever in adds more to ssrl than to the untrained base (lower end above 0)",
-            retrieval_gains_more,
-            lambda e: e.low > 0,
+            "the gain in accuracy from the real retriever after training minus that before it",
+            lambda r: from_retrieval(r) - from_retrieval(r, "before"),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "what is found is read",
-            "with what was retrieved dealt to the wrong questions accuracy falls (lower end above 0); if not, the "
-            "information is ignored and the claim is falsified",
-            information_is_read,
-            lambda e: e.low > 0,
+            "how far accuracy falls when what was retrieved is dealt to the wrong questions",
+            lambda r: r.values("ssrl", REAL) - r.values("ssrl", SHUFFLED),
+            above=0,
+            end="low",
+            note="if not, the information is ignored and the claim is falsified",
         ),
     ),
     curves=("eval/pass@1", "eval/real/pass@1", "formed"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ import numpy as np
 from selfreward.lab.proofs.common.pools import Pool, draw, kept
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import measured, weakest
+from selfreward.runtime.checkpoint import write_text
 from selfreward.signals.selection import select
-from selfreward.statistics import Estimate, mean_interval, paired_seeds, spearman
+from selfreward.statistics import Estimate, spearman
 from selfreward.training.comparison import Arm, Study
 
 BASE = "embedded:steps"
@@ -119,55 +121,45 @@ def review_f1(policy: Any, items: list[tuple[str, str, int | None]]) -> tuple[fl
     return detection_f1(reviews, [e for *_, e in items])
 
 
-def course(results: Results) -> dict[int, list[tuple[int, float, float]]]:
-    """Per seed: (step, pass@1, review F1) at every checkpoint of the solver; also put into the results."""
+def reviewed_checkpoints(results: Results, seed: int) -> list[list[float]]:
+    """Per checkpoint of the solver: step, pass@1, and :func:`review_f1` of the bank; measured once and kept."""
     from selfreward.lab.tasks.arithmetic import steps
     from selfreward.policy.loading import load_policy
     from selfreward.runtime.checkpoint import PREFIX, load_checkpoint, newest_steps
 
-    found: dict[int, list[tuple[int, float, float]]] = {}
-    items = steps.bank(BANK)
-    for seed, run in sorted(results.arms["grpo"].items()):
-        folder = results.root / "grpo" / f"seed-{seed}"
-        file = folder / "reviews.json"
-        if not file.is_file():
-            records = map(json.loads, (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
-            accuracy = {r["step"]: r["eval/pass@1"] for r in records if "eval/pass@1" in r}
-            policy = load_policy(BASE, device="cpu")
-            rows = []
-            for step in sorted(newest_steps(folder / "checkpoints")):
-                policy.load_state_dict(load_checkpoint(folder / "checkpoints" / f"{PREFIX}{step:08d}")["policy"])
-                rows.append([step, accuracy[step], *review_f1(policy, items)])
-            file.write_text(json.dumps(rows), encoding="utf-8")
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        found[seed] = [(int(s), float(a), float(f)) for s, a, f, *_ in rows]
-        for step, _, f1, on_errors, on_clean in rows:
-            at = f"at step {step}"
-            run["after"].update({f"review f1 {at}": f1, f"review on errors {at}": on_errors})
-            run["after"].update({f"review on clean {at}": on_clean})
+    folder = results.run("grpo", seed)
+    file = folder / "reviews.json"
+    if not file.is_file():
+        accuracy = {r["step"]: r["eval/pass@1"] for r in results.records("grpo", seed) if "eval/pass@1" in r}
+        policy, items, rows = load_policy(BASE, device="cpu"), steps.bank(BANK), []
+        for step in sorted(newest_steps(folder / "checkpoints")):
+            policy.load_state_dict(load_checkpoint(folder / "checkpoints" / f"{PREFIX}{step:08d}")["policy"])
+            rows.append([step, accuracy[step], *review_f1(policy, items)])
+        write_text(file, json.dumps(rows))
+    kept_rows: list[list[float]] = json.loads(file.read_text(encoding="utf-8"))
+    return kept_rows
+
+
+def rank_correlation(results: Results) -> list[float]:
+    """Spearman's correlation of accuracy and review F1 over the checkpoints of a run, per seed.
+
+    A review that never changes has no ranks; it does not rise with accuracy, which is a correlation of 0. What the
+    reviews reached is also put into the results.
+    """
+    found = []
+    for seed in results.seeds("grpo"):
+        rows = reviewed_checkpoints(results, seed)
+        for step, _, *reviews in rows:
+            for name, value in zip(("f1", "on errors", "on clean"), reviews, strict=True):
+                results.arms["grpo"][seed]["after"][f"review {name} at step {step}"] = value
+        rho = spearman([row[1] for row in rows], [row[2] for row in rows])
+        found.append(0.0 if math.isnan(rho) else rho)
     return found
 
 
-def rank_correlation(results: Results) -> Estimate:
-    """Spearman's rank correlation of accuracy and review F1 over the checkpoints of a run, mean over seeds.
-
-    A review that never changes has no ranks; it does not rise with accuracy, which is a correlation of 0.
-    """
-    found = [spearman([a for _, a, _ in c], [f for *_, f in c]) for c in course(results).values()]
-    return mean_interval([0.0 if math.isnan(v) else v for v in found])
-
-
-def lead(other: str) -> Any:
-    """The smaller lead at 32 and 64 samples."""
-
-    def measure(results: Results) -> Estimate:
-        found = [
-            paired_seeds(results.values(other, f"accuracy@{n}"), results.values("self-prm", f"accuracy@{n}"))
-            for n in (32, 64)
-        ]
-        return min(found, key=lambda e: e.low)
-
-    return measure
+def lead(other: str) -> Callable[[Results], Estimate]:
+    """The lead of accept-then-vote at 32 or 64 samples, whichever has the smaller lower end."""
+    return lambda r: weakest((r.lead("self-prm", other, f"accuracy@{n}") for n in (32, 64)), "low")
 
 
 PROOF = Proof(
@@ -201,23 +193,28 @@ PROOF = Proof(
     "-2.4 and -2.4). Solving by outcome reward moves style and says nothing to a review that is not built on redoing "
     "steps; it may need a base that reviews by solving.",
     rules=(
-        Rule(
+        measured(
             "review rises with solving",
-            "rank correlation of review F1 with accuracy over the checkpoints of gold GRPO (lower end above 0)",
+            "the rank correlation of review F1 with accuracy over the checkpoints of grpo",
             rank_correlation,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "no worse than a vote",
-            "accept-then-vote is right at least as often as the vote at 32 and 64 samples (lower ends >= 0)",
+            "the lead in accuracy of self-prm over vote, at 32 or at 64 samples, whichever has the smaller lower end,",
             lead("vote"),
-            lambda e: e.low >= 0,
+            at_least=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "above random acceptance",
-            "accept-then-vote is right more often than with random acceptance of the same rate (lower ends above 0)",
+            "the lead in accuracy of self-prm over random-acceptance, at 32 or at 64 samples, whichever has the "
+            "smaller lower end,",
             lead("random-acceptance"),
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
+            note="random-acceptance accepts as many samples of each prompt",
         ),
     ),
 )

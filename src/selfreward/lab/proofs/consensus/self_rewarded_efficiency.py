@@ -18,10 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from selfreward.lab.proofs.common.efficiency import as_accurate, shortening
+import numpy as np
+
+from selfreward.lab.proofs.common.efficiency import HARD
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import PASS_AT_1, PERCENT, POINTS, leads, measured, not_below, trails, weakest
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
@@ -58,40 +60,28 @@ def steering(seed: int, folder: Path) -> dict[str, Any]:
     for name, vector in (("own", own), ("random", own.random_like(seed))):
         for strength in STRENGTHS:
             with steered(policy, vector, strength) as pushed:
-                measured = problems.evaluate(pushed, seed=seed)
+                reached = problems.evaluate(pushed, seed=seed)
             for metric in ("length", "pass@1", "hard", "filler share"):
-                found[f"{name} {metric} at {strength:g}"] = measured[metric]
+                found[f"{name} {metric} at {strength:g}"] = reached[metric]
     return {"after": found, "mechanism": {"name": "pairs of right answers", "count": len(pairs)}}
 
 
-def steps(results: Results, vector: str, metric: str = "length") -> Estimate:
-    """The largest step of ``metric`` from one strength of the range to the next (mean over seeds)."""
-    rungs = [results.values("steering", f"{vector} {metric} at {s:g}") for s in RANGE]
-    found = [mean_interval([b - a for a, b in zip(x, y, strict=True)]) for x, y in pairwise(rungs)]
-    return max(found, key=lambda e: e.value)
+def change(results: Results, metric: str, strength: float, vector: str = "own") -> Values:
+    """``[S]``: what a strength does to the metric."""
+    plain, pushed = (results.values("steering", f"{vector} {metric} at {s:g}") for s in (0, strength))
+    return pushed - plain
 
 
-def changes(results: Results, vector: str, metric: str, strength: float) -> list[float]:
-    """What a strength does to ``metric``, per seed."""
-    before = results.values("steering", f"{vector} {metric} at 0")
-    after = results.values("steering", f"{vector} {metric} at {strength:g}")
-    return [b - a for a, b in zip(before, after, strict=True)]
+def largest_step(results: Results) -> Estimate:
+    """The change in length from one strength of the range to the next that is largest in the mean over seeds."""
+    rungs = [results.values("steering", f"own length at {s:g}") for s in RANGE]
+    return max((mean_interval(b - a) for a, b in pairwise(rungs)), key=lambda e: e.value)
 
 
-def change(results: Results, vector: str, metric: str, strength: float) -> Estimate:
-    """Mean of :func:`changes`."""
-    return mean_interval(changes(results, vector, metric, strength))
-
-
-def lost(results: Results) -> Estimate:
-    """The most accuracy that steering costs inside the range (mean over seeds)."""
-    return min((change(results, "own", "pass@1", s) for s in RANGE[1:]), key=lambda e: e.value)
-
-
-def random_share(results: Results) -> Estimate:
-    """Size of the random direction's effect on length, per seed, as a share of the own direction's mean effect."""
-    own = abs(change(results, "own", "length", RANGE[-1]).value)
-    return mean_interval([abs(c) / max(own, 1e-9) for c in changes(results, "random", "length", RANGE[-1])])
+def random_share(results: Results) -> Values:
+    """``[S]``: size of the random direction's effect on length, as a share of the own direction's mean effect."""
+    own = abs(float(change(results, "length", RANGE[-1]).mean()))
+    return np.abs(change(results, "length", RANGE[-1], "random")) / max(own, 1e-9)
 
 
 PROOF = Proof(
@@ -117,49 +107,43 @@ PROOF = Proof(
     },
     curves=("eval/pass@1", "eval/length", "eval/hard"),
     rules=(
-        Rule(
+        measured(
             "a quarter shorter",
-            "sre ends at least 25 % shorter than correct-only (mean over seeds)",
-            lambda r: shortening(r, "sre", "correct-only"),
-            lambda e: e.value >= 0.25,
+            "the share of correct-only's length that sre saves",
+            lambda r: 1 - r.values("sre", "length") / r.values("correct-only", "length"),
+            at_least=0.25,
+            unit=PERCENT,
         ),
-        as_accurate("sre", "correct-only", 0.01),
-        Rule(
-            "the gate is needed",
-            "without the gate on correctness accuracy ends lower (upper end of the paired interval below 0)",
-            lambda r: r.lead("ungated", "sre", "pass@1"),
-            lambda e: e.high < 0,
-        ),
-        Rule(
-            "better than a fixed target",
-            "sre ends above the fixed target length in accuracy on five and six operations (mean over seeds above 0)",
-            lambda r: r.lead("sre", "fixed-target", "hard"),
-            lambda e: e.value > 0,
-        ),
-        Rule(
+        not_below("as accurate", "sre", "correct-only", PASS_AT_1, within=0.01),
+        trails("the gate is needed", "ungated", "sre", PASS_AT_1, note="ungated: without the gate on correctness"),
+        leads("better than a fixed target", "sre", "fixed-target", HARD, end="mean"),
+        measured(
             "steering shortens",
-            f"length falls at every step of strength {', '.join(f'{s:g}' for s in RANGE)} "
-            "(largest step, mean over seeds, below 0)",
-            lambda r: steps(r, "own"),
-            lambda e: e.value < 0,
+            f"the largest change in length from one strength of {', '.join(f'{s:g}' for s in RANGE)} to the next",
+            largest_step,
+            below=0,
         ),
-        Rule(
+        measured(
             "steering keeps accuracy",
-            "inside that range pass@1 falls by at most 2 points (mean over seeds)",
-            lost,
-            lambda e: e.value >= -0.02,
+            f"the change in pass@1 at strength {' or '.join(f'{s:g}' for s in RANGE[1:])}, whichever is lower,",
+            lambda r: weakest(mean_interval(change(r, "pass@1", s)) for s in RANGE[1:]),
+            at_least=-0.02,
+            unit=POINTS,
         ),
-        Rule(
+        measured(
             "the reverse lengthens",
-            "strength -1 makes completions longer (lower end of the paired interval above 0)",
-            lambda r: change(r, "own", "length", -1.0),
-            lambda e: e.low > 0,
+            "the change in length at strength -1",
+            lambda r: change(r, "length", -1.0),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "a random direction does not",
-            "a random direction of the same norm changes length by at most a third of what the direction does",
+            f"how much a random direction of the same norm changes length at strength {RANGE[-1]:g}, up or down, as a "
+            "share of what the direction does,",
             random_share,
-            lambda e: e.value <= 1 / 3,
+            at_most=1 / 3,
+            unit=PERCENT,
         ),
     ),
 )

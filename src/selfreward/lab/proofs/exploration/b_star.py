@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import POINTS, Metric, leads, measured
+from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm, Study
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ BASE = "embedded:chain-long"
 
 
 P, PK, D = "fresh pass@1", "hard pass@32", "fresh diversity"
+FRESH = Metric(P, "pass@1 on fresh questions", POINTS)
 
 
 PAIRS = ((0.6, 0.0), (0.6, 1.0), (1.2, 0.0), (1.2, 1.0))
@@ -100,27 +101,26 @@ def start(seed: int, folder: Path) -> dict[str, Any]:
     return {"after": exploration(load_policy(BASE, device="cpu"), seed=seed)}
 
 
-def best_fixed(results: Results) -> str:
-    """The fixed pair with the highest mean pass@1, in hindsight."""
-    return max(FIXED, key=lambda arm: results.mean(arm, P).value)
+def over_best_fixed(results: Results, metric: str) -> Estimate:
+    """The lead of B-STaR over the fixed pair whose mean pass@1 was highest, in hindsight."""
+    best = max(FIXED, key=lambda arm: results.mean(arm, P).value)
+    return results.lead("b-star", best, metric)
 
 
-def fading(results: Results) -> Estimate:
-    """How much of the start's diversity the fixed arms have lost, mean over them."""
-    first = results.values("start", D)
-    arms = [results.values(arm, D) for arm in FIXED]
-    return mean_interval([a - float(np.mean([arm[i] for arm in arms])) for i, a in enumerate(first)])
+def lost_diversity(results: Results) -> Values:
+    """``[S]``: how much of the start's diversity the fixed arms have lost, mean over them."""
+    return results.values("start", D) - np.mean([results.values(arm, D) for arm in FIXED], axis=0)
 
 
-def dominated(results: Results) -> Estimate:
+def dominance(results: Results) -> Estimate:
     """Over fixed pairs, the largest of: how far the pair is ahead of B-STaR where it is ahead by least."""
 
-    def course(arm: str) -> np.ndarray[Any, Any]:
-        return np.array([run[1:] for run in results.steps(arm, "eval/pass@1")])
+    def course(arm: str) -> Values:
+        """``[evaluations]``: mean pass@1 over seeds at every evaluation after the start."""
+        return np.mean(results.steps(arm, "eval/pass@1", lambda r: r["step"] > 0), axis=0)
 
-    mine = course("b-star").mean(0)
-    leads = [float((course(arm).mean(0) - mine).min()) for arm in FIXED]
-    return Estimate(max(leads), max(leads), max(leads))
+    value = max(float((course(arm) - course("b-star")).min()) for arm in FIXED)
+    return Estimate(value, value, value)
 
 
 PROOF = Proof(
@@ -155,37 +155,34 @@ PROOF = Proof(
     final=final,
     curves=("eval/pass@1", "temperature", "threshold", "rejection/right", "rejection/solved"),
     rules=(
-        Rule(
+        measured(
             "exploration fades",
-            "with a fixed configuration two right solutions of a question differ less often than at the start (mean "
-            "over the fixed arms, lower end of the paired interval of the loss above 0)",
-            fading,
-            lambda e: e.low > 0,
+            "how much less often two right solutions of a question differ than at the start, mean over the fixed arms,",
+            lost_diversity,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "at least the best fixed pair",
-            "B-STaR ends at least as high in pass@1 as the fixed pair that was best in hindsight (mean lead not "
-            "below 0)",
-            lambda r: r.lead("b-star", best_fixed(r), P),
-            lambda e: e.value >= 0,
+            "the lead of b-star in pass@1 over the fixed pair that was best in hindsight",
+            lambda r: over_best_fixed(r, P),
+            at_least=0,
         ),
-        Rule(
+        measured(
             "with more exploration",
-            "and higher than that pair in pass@32 on hard questions (lower end of the paired interval above 0)",
-            lambda r: r.lead("b-star", best_fixed(r), PK),
-            lambda e: e.low > 0,
+            "the lead of b-star in pass@32 on hard questions over the same pair, best in hindsight by pass@1,",
+            lambda r: over_best_fixed(r, PK),
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "nobody dominates",
-            "no fixed pair is above B-STaR at every evaluation after the start (mean over seeds)",
-            dominated,
-            lambda e: e.value <= 0,
+            "the largest lead in pass@1 over b-star that a fixed pair keeps at every evaluation after the start",
+            dominance,
+            at_most=0,
         ),
-        Rule(
-            "the score matters",
-            "B-STaR ends above configurations drawn at random from its grid (lower end of the paired interval above 0)",
-            lambda r: r.lead("b-star", "random-choice", P),
-            lambda e: e.low > 0,
+        leads(
+            "the score matters", "b-star", "random-choice", FRESH, note="random-choice: drawn at random from its grid"
         ),
     ),
     reason="Exploration fades as claimed (the chance that two right solutions differ falls by .025), but there "

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import PASS_AT_1, leads, measured
 from selfreward.training.comparison import Arm
-
-P = "pass@1"
-
 
 NARROW = {"warmup": 8, "student_samples": 16, "updates": 80, "group_size": 8}
 
@@ -40,8 +38,8 @@ def gate() -> dict[str, Any]:
     return found
 
 
-def reward_model_auroc(results: Results, arm: str) -> list[float]:
-    """How well each seed's last reward model tells the warmed-up student's right answers to test prompts from wrong."""
+def reward_model_auroc(results: Results, arm: str) -> Values:
+    """``[S]``: AUROC of the last reward model on answers of the warmed-up student to test prompts."""
     from selfreward.lab.embedded import load_task
     from selfreward.policy.loading import load_policy
     from selfreward.policy.reward_model import RewardModel
@@ -50,8 +48,8 @@ def reward_model_auroc(results: Results, arm: str) -> list[float]:
     from selfreward.runtime.checkpoint import load_newest
 
     task, values = load_task("chain-student"), []
-    for seed in sorted(results.arms[arm]):
-        _, state, _ = load_newest(results.root / arm / f"seed-{seed}" / "checkpoints")
+    for seed in results.seeds(arm):
+        _, state, _ = load_newest(results.run(arm, seed) / "checkpoints")
         policy = load_policy("embedded:chain-student", device="cpu")
         student = snapshot_with(policy, state["recipe"]["warm"])
         model = RewardModel(policy)
@@ -59,22 +57,7 @@ def reward_model_auroc(results: Results, arm: str) -> list[float]:
         groups = student.sample(task.test[:150], 4, SamplingParams(task.settings["max_new_tokens"]), seed=0)
         truth = [task.answers.correct(c, str(g.prompt.answer)) for g in groups for c in g.completions]
         values.append(model.auroc([t.tokens for g in groups for t in g], truth))
-    return values
-
-
-def sees_students(results: Results) -> Estimate:
-    """AUROC on student text: reward model of both against that of the teacher's text alone."""
-    both, teacher = (reward_model_auroc(results, arm) for arm in ("method", "teacher-text"))
-    return mean_interval([a - b for a, b in zip(both, teacher, strict=True)])
-
-
-def above(name: str, other: str, words: str) -> Rule:
-    return Rule(
-        name,
-        f"the method ends above {words} in held-out pass@1 (lower end of the paired interval above 0)",
-        lambda r: r.lead("method", other, P),
-        lambda e: e.low > 0,
-    )
+    return np.array(values)
 
 
 PROOF = Proof(
@@ -112,17 +95,38 @@ PROOF = Proof(
     "teacher and student write alike here. Supervised training on the vote already comes within seven "
     "points of gold in these 24 steps, which leaves little to be gained.",
     rules=(
-        above("above supervised distillation", "sft-vote", "supervised training on vote-filtered responses"),
-        above("the student's text matters", "teacher-text", "the arm whose reward model reads the teacher alone"),
-        Rule(
-            "the reward model sees students",
-            "taught on both texts, the reward model tells the student's right answers from wrong ones better than "
-            "taught on the teacher's (AUROC, lower end of the paired interval above 0)",
-            sees_students,
-            lambda e: e.low > 0,
+        leads(
+            "above supervised distillation", "method", "sft-vote", PASS_AT_1, note="supervised on the teacher's vote"
         ),
-        above("above permuted labels", "permuted", "the arm whose reward model learned permuted labels"),
-        above("surpasses the teacher", "teacher-sft", "the teacher after the same supervised training"),
-        above("worth its machinery", "direct-vote", "GRPO on the teacher's vote without a reward model"),
+        leads(
+            "the student's text matters",
+            "method",
+            "teacher-text",
+            PASS_AT_1,
+            note="there the reward model reads the teacher alone",
+        ),
+        measured(
+            "the reward model sees students",
+            "the AUROC on the student's answers of the reward model taught on both texts, minus that of the one taught "
+            "on the teacher's,",
+            lambda r: reward_model_auroc(r, "method") - reward_model_auroc(r, "teacher-text"),
+            above=0,
+            end="low",
+        ),
+        leads(
+            "above permuted labels",
+            "method",
+            "permuted",
+            PASS_AT_1,
+            note="there the reward model learns permuted ones",
+        ),
+        leads(
+            "surpasses the teacher",
+            "method",
+            "teacher-sft",
+            PASS_AT_1,
+            note="teacher-sft: the teacher after the same supervised training",
+        ),
+        leads("worth its machinery", "method", "direct-vote", PASS_AT_1, note="GRPO on the teacher's vote, no model"),
     ),
 )

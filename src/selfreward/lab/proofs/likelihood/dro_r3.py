@@ -15,15 +15,23 @@ all arms with weights. A rate of 6e-4 without KL destroys the format (squared .4
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PERCENT, POINTS, Metric, falls, keeps, leads, measured, not_below
 from selfreward.training.comparison import Arm
 
-C, THOUGHT = "computed", "reasoning"
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
+    from selfreward.types import Prompt
+
+BASE = "embedded:report"
+
+
+COMPUTED = Metric("computed", "the share of computed tokens that are right", POINTS)
+THOUGHT = Metric("reasoning", "tokens of reasoning")
 
 
 R3 = {"shape": "squared"}
@@ -32,22 +40,19 @@ R3 = {"shape": "squared"}
 STEPS_PER_EPOCH, FEW = 10, {"limit": 80}
 
 
-def signal_quality(split: str, n: int, seed: int = 0) -> dict[str, float]:
+def signal_quality(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> dict[str, float]:
     """Chance that a better trace of a group has the higher reward (ties count half), for the base's own traces.
 
     A trace is as good as the share of computed tokens that its own report gets right.
     """
     import torch
 
-    from selfreward.lab.tasks.writing.report import MARK, SETTINGS, computed_share, dev_prompts, load
-    from selfreward.policy.loading import load_policy
+    from selfreward.lab.tasks.writing.report import MARK, SETTINGS, computed_share
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.signals import reference as r3
     from selfreward.signals.scorers.reference import ReferenceScorer
     from selfreward.statistics import within_group_accuracy
 
-    policy = load_policy("embedded:report", device="cpu")
-    prompts = dev_prompts(n) if split == "dev" else load().test[:n]
     groups = policy.sample(prompts, 8, SamplingParams(SETTINGS["max_new_tokens"], stats=()), seed=seed)
     truth: list[list[float]] = []
     found: dict[str, list[list[float]]] = {}
@@ -76,24 +81,21 @@ def signal_quality(split: str, n: int, seed: int = 0) -> dict[str, float]:
     return {name: within_group_accuracy(rows, truth, seed=seed).value for name, rows in found.items()}
 
 
-def gate() -> dict[str, Any]:
+def on_development(base: Policy) -> dict[str, float]:
     """How well each reward orders the base's traces on development prompts, before any training."""
-    found = signal_quality("dev", 60)
-    return {**{f"within-group accuracy of {k}": v for k, v in found.items()}, "passed": found["r3 squared"] > 0.5}
+    from selfreward.lab.tasks.writing.report import dev_prompts
+
+    return {f"within-group accuracy of {k}": v for k, v in signal_quality(base, dev_prompts(60)).items()}
 
 
-def r3_over_aggregate() -> Estimate:
-    """Lead of R3 over the aggregate in ordering the base's traces on test prompts, over three draws."""
-    runs = [signal_quality("test", 60, seed) for seed in range(3)]
-    return mean_interval([run["r3 squared"] - run["aggregate"] for run in runs])
+def r3_over_aggregate() -> list[float]:
+    """Lead of R3 over the aggregate in ordering the base's traces on test prompts, in three draws."""
+    from selfreward.lab.tasks.writing.report import load
+    from selfreward.policy.loading import load_policy
 
-
-def saved(results: Results) -> Estimate:
-    """Generated tokens with the filter as a share of those without."""
-    pairs = zip(
-        results.values("few-filtered", "generated", "tokens"), results.values("few", "generated", "tokens"), strict=True
-    )
-    return mean_interval([a / b for a, b in pairs])
+    base = load_policy(BASE, device="cpu")
+    draws = [signal_quality(base, load().test[:60], seed) for seed in range(3)]
+    return [draw["r3 squared"] - draw["aggregate"] for draw in draws]
 
 
 PROOF = Proof(
@@ -101,9 +103,9 @@ PROOF = Proof(
     id="018",
     claim="Weighting the reference's tokens by how much their likelihood varies between reasoning traces rewards the "
     "reasoning better than the whole likelihood, which shortens it.",
-    task="embedded:report",
+    task=BASE,
     main="r3",
-    gate=gate,
+    gate=gate(BASE, on_development, needs=[("within-group accuracy of r3 squared", ">", 0.5)]),
     arms=(
         Arm("r3", "dro-r3", R3),
         Arm("aggregate", "dro-r3", {"reward": "aggregate"}),
@@ -115,60 +117,42 @@ PROOF = Proof(
         Arm("few-filtered", "dro-r3", {**R3, "filter_every": STEPS_PER_EPOCH}, settings=FEW),
     ),
     settings={
-        "model": "embedded:report",
+        "model": BASE,
         "prompts_per_step": 8,
         "steps": 24,
         "eval_every": 24,
         "checkpoint_every": 24,
     },
     rules=(
-        Rule(
+        measured(
             "R3 orders traces better",
-            "within-group accuracy of R3 on the base's traces is above the aggregate's (lower end above 0)",
+            "the within-group accuracy of R3 on the base's traces minus that of the aggregate likelihood",
             lambda r: r3_over_aggregate(),
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
+            over="draws",
         ),
-        Rule(
-            "above the aggregate",
-            "r3 ends above the aggregate likelihood in computed tokens (lower end of the paired interval above 0)",
-            lambda r: r.lead("r3", "aggregate", C),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("above the aggregate", "r3", "aggregate", COMPUTED, note="aggregate: the whole likelihood"),
+        not_below(
             "near the ceiling",
-            "r3 ends at most 5 points below a reward on the computed tokens themselves (mean over seeds)",
-            lambda r: r.lead("r3", "computed-tokens", C),
-            lambda e: e.value >= -0.05,
+            "r3",
+            "computed-tokens",
+            COMPUTED,
+            within=0.05,
+            note="it rewards these tokens themselves",
         ),
-        Rule(
-            "the aggregate shortens reasoning",
-            "with the aggregate likelihood the reasoning ends shorter than the base's (upper end below 0)",
-            lambda r: r.gain("aggregate", THOUGHT),
-            lambda e: e.high < 0,
+        falls("the aggregate shortens reasoning", "aggregate", THOUGHT),
+        keeps("R3 keeps it", "r3", THOUGHT),
+        leads("the weights matter", "r3", "permuted-weights", COMPUTED, note="there other tokens have them"),
+        not_below(
+            "the filter costs no accuracy", "few-filtered", "few", COMPUTED, within=0.03, note="on the same few prompts"
         ),
-        Rule(
-            "R3 keeps it",
-            "with r3 the reasoning does not end shorter than the base's (mean over seeds)",
-            lambda r: r.gain("r3", THOUGHT),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
-            "the weights matter",
-            "r3 ends above the same weights on other tokens (lower end of the paired interval above 0)",
-            lambda r: r.lead("r3", "permuted-weights", C),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "the filter costs no accuracy",
-            "on the same few prompts, with the filter r3 ends at most 3 points lower (mean over seeds)",
-            lambda r: r.lead("few-filtered", "few", C),
-            lambda e: e.value >= -0.03,
-        ),
-        Rule(
+        measured(
             "the filter saves prompts",
-            "with the filter at most 90 % as many tokens are generated (mean over seeds)",
-            saved,
-            lambda e: e.value <= 0.9,
+            "what few-filtered generates, as a share of the tokens that few generates,",
+            lambda r: r.values("few-filtered", "generated", "tokens") / r.values("few", "generated", "tokens"),
+            at_most=0.9,
+            unit=PERCENT,
         ),
     ),
     reason="R3 itself does what it claims: 0.48 to 0.75 of the computed tokens, the aggregate falls to 0.25 and drops "

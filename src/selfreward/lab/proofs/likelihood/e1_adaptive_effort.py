@@ -15,14 +15,13 @@ the two arms with other averages (of the same effort, of all efforts); they were
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from selfreward.lab.proofs.common.efficiency import Point, as_accurate
+from selfreward.lab.proofs.common.efficiency import LENGTH, Point
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import PASS_AT_1, POINTS, measured, not_below, trails, weakest
 from selfreward.statistics import Estimate, mean_interval, spearman
 from selfreward.training.comparison import Arm
 
@@ -32,22 +31,19 @@ RECIPE = "e1-adaptive-effort"
 EFFORTS = (0.25, 0.5, 0.75, 1.0, 1.5)
 
 
-def curve(results: Results, arm: str, metric: str) -> list[list[float]]:
-    """Per seed, ``metric`` at every effort, ascending."""
-    columns = [results.values(arm, f"{metric} at {r:g}") for r in EFFORTS]
-    return [list(row) for row in zip(*columns, strict=True)]
+def by_effort(results: Results, arm: str, metric: str) -> Values:
+    """``[S, R]``: the metric at every effort, ascending."""
+    return np.stack([results.values(arm, f"{metric} at {r:g}") for r in EFFORTS], axis=1)
 
 
-def obedience(results: Results, arm: str) -> Estimate:
+def obedience(results: Results) -> list[float]:
     """Spearman's correlation of the effort and the mean length at it, per seed."""
-    return mean_interval([spearman(EFFORTS, row) for row in curve(results, arm, "length")])
+    return [spearman(EFFORTS, lengths) for lengths in by_effort(results, "aec", "length")]
 
 
-def smallest_step(results: Results, arm: str) -> Estimate:
-    """The smallest step of accuracy from one effort to the next (mean over seeds)."""
-    rows = curve(results, arm, "pass@1")
-    found = [mean_interval([row[j] - row[i] for row in rows]) for i, j in pairwise(range(len(EFFORTS)))]
-    return min(found, key=lambda e: e.value)
+def smallest_step(results: Results) -> Estimate:
+    """The step of accuracy from one effort to the next that is smallest in the mean over seeds."""
+    return weakest(mean_interval(step) for step in np.diff(by_effort(results, "aec", "pass@1"), axis=1).T)
 
 
 def gap(mine: Sequence[Point], theirs: Sequence[Point]) -> float:
@@ -56,25 +52,26 @@ def gap(mine: Sequence[Point], theirs: Sequence[Point]) -> float:
     Points are joined by straight lines; where they share no length, the nearest ends are compared.
     Example: ``[(4, .4), (8, .8)]`` against ``[(6, .5), (10, .5)]``: from 6 to 8 it is .6 to .8 against .5, .2.
     """
-    a, b = sorted(mine), sorted(theirs)
-    low, high = max(a[0][0], b[0][0]), min(a[-1][0], b[-1][0])
+    a, b = np.array(sorted(mine)), np.array(sorted(theirs))
+    low, high = max(a[0, 0], b[0, 0]), min(a[-1, 0], b[-1, 0])
     at = np.linspace(min(low, high), max(low, high), 51)
-    lines = [np.interp(at, np.array([n for n, _ in p]), np.array([y for _, y in p])) for p in (a, b)]
-    return float((lines[0] - lines[1]).mean())
+    return float((np.interp(at, *a.T) - np.interp(at, *b.T)).mean())
 
 
-def matched(results: Results, arm: str, other: str) -> Estimate:
-    """:func:`gap` of two arms over their efforts, per seed."""
-    sides = []
-    for label in (arm, other):
-        rows = zip(curve(results, label, "length"), curve(results, label, "pass@1"), strict=True)
-        sides.append([list(zip(x, y, strict=True)) for x, y in rows])
-    return mean_interval([gap(a, b) for a, b in zip(*sides, strict=True)])
+def matched(results: Results) -> list[float]:
+    """:func:`gap` of aec and absolute budgets over their efforts, per seed."""
+
+    def points(arm: str) -> list[list[Point]]:
+        rows = zip(by_effort(results, arm, "length"), by_effort(results, arm, "pass@1"), strict=True)
+        return [list(zip(x, y, strict=True)) for x, y in rows]
+
+    return [gap(*sides) for sides in zip(points("aec"), points("budget"), strict=True)]
 
 
-def spread(results: Results, arm: str) -> list[float]:
-    """Length at the largest effort above that at the smallest, per seed."""
-    return [row[-1] - row[0] for row in curve(results, arm, "length")]
+def spread(results: Results, arm: str) -> Values:
+    """``[S]``: length at the largest effort above that at the smallest."""
+    lengths = by_effort(results, arm, "length")
+    return lengths[:, -1] - lengths[:, 0]
 
 
 PROOF = Proof(
@@ -103,37 +100,34 @@ PROOF = Proof(
     "largest (0.91).",
     settings={"model": "embedded:eff-signs", "limit": 64, "steps": 80, "eval_every": 0, "log_groups": 1},
     rules=(
-        Rule(
+        measured(
             "effort sets length",
-            "Spearman's correlation of the effort and the mean length at it is at least 0.9 (mean over seeds)",
-            lambda r: obedience(r, "aec"),
-            lambda e: e.value >= 0.9,
+            "Spearman's correlation of the effort and the mean length at it",
+            obedience,
+            at_least=0.9,
         ),
-        Rule(
+        measured(
             "more effort is no worse",
-            "no step to the next effort lowers pass@1 by more than 1 point (smallest step, mean over seeds)",
-            lambda r: smallest_step(r, "aec"),
-            lambda e: e.value >= -0.01,
+            "the smallest change in pass@1 from one effort to the next",
+            smallest_step,
+            at_least=-0.01,
+            unit=POINTS,
         ),
-        Rule(
+        measured(
             "above absolute budgets",
-            "at equal length aec is more accurate than absolute budgets (mean over shared lengths and seeds above 0)",
-            lambda r: matched(r, "aec", "budget"),
-            lambda e: e.value > 0,
+            "the lead in accuracy of aec over absolute budgets at equal length, averaged over the lengths of both,",
+            matched,
+            above=0,
         ),
-        as_accurate("aec", "correct-only", 0.01),
-        Rule(
-            "with fewer tokens",
-            "at the largest effort aec is shorter than correct-only (mean over seeds)",
-            lambda r: r.lead("aec", "correct-only", "length"),
-            lambda e: e.value < 0,
-        ),
-        Rule(
+        not_below("as accurate", "aec", "correct-only", PASS_AT_1, within=0.01, note="both at the largest effort"),
+        trails("with fewer tokens", "aec", "correct-only", LENGTH, end="mean", note="both at the largest effort"),
+        measured(
             "the sign carries it",
-            "length spreads further over the efforts than where the sign shown is not the one paid for "
-            "(lower end of the paired interval above 0)",
-            lambda r: mean_interval([a - b for a, b in zip(spread(r, "aec"), spread(r, "permuted"), strict=True)]),
-            lambda e: e.low > 0,
+            "how much further length spreads over the efforts in aec than in permuted",
+            lambda r: spread(r, "aec") - spread(r, "permuted"),
+            above=0,
+            end="low",
+            note="permuted: the sign shown is not the one paid for",
         ),
     ),
 )

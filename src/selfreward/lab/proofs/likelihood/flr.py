@@ -10,24 +10,25 @@ Settings were chosen on development prompts: 30 steps at a learning rate of 3e-4
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Values
+from selfreward.lab.proofs.rules import PASS_AT_1, closes, falls, gains, leads, measured
 from selfreward.training.comparison import Arm
 
-P = "pass@1"
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
 
 
-def gate() -> dict[str, Any]:
-    """How well the base's scores tell its right answers from its wrong ones, on development prompts, untrained."""
+def of_the_base(base: Policy) -> dict[str, float]:
+    """How well the base's scores tell its right answers from its wrong ones, on development prompts."""
     from selfreward.lab.tasks.writing.chat import dev_prompts, measure
-    from selfreward.policy.loading import load_policy
 
-    found = measure(load_policy("embedded:chat", device="cpu"), dev_prompts(100))
-    return {**found, "passed": found["flr auroc"] >= 0.75}
+    return measure(base, dev_prompts(100))
 
 
 @cache
@@ -40,16 +41,9 @@ def draws() -> list[dict[str, float]]:
     return [measure(policy, load().test[:100], samples=4, seed=seed) for seed in range(3)]
 
 
-def base_auroc(name: str, less: str = "") -> Estimate:
-    """AUROC over the three draws, minus that of another score."""
-    return mean_interval([d[f"{name} auroc"] - (d[f"{less} auroc"] if less else 0.0) for d in draws()])
-
-
-def of_gold(results: Results) -> Estimate:
-    """Gain of the mined pairs as a share of the gain of gold pairs, per seed."""
-    start = results.values("flr", P, "before")
-    rows = zip(results.values("flr", P), results.values("gold-pairs", P), start, strict=True)
-    return mean_interval([(own - base) / (gold - base) for own, gold, base in rows])
+def auroc(score: str) -> Values:
+    """``[3]``: AUROC of a score in each of the draws."""
+    return np.array([d[f"{score} auroc"] for d in draws()])
 
 
 PROOF = Proof(
@@ -59,7 +53,7 @@ PROOF = Proof(
     "better than how likely it finds the answer, and DPO on the pairs that it ranks makes answers better.",
     task="embedded:chat",
     main="flr",
-    gate=gate,
+    gate=gate("embedded:chat", of_the_base, needs=[("flr auroc", ">=", 0.75)]),
     arms=(
         Arm("flr", "flr"),
         Arm("likelihood-pairs", "flr", {"rank": "likelihood"}),
@@ -68,47 +62,38 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:chat", "eval_every": 15, "eval_prompts": 200, "checkpoint_every": 15},
     rules=(
-        Rule(
+        measured(
             "follow-ups see the truth",
-            "AUROC of FLR for the base's answers to test prompts is at least 0.75 (mean over three draws)",
-            lambda r: base_auroc("flr"),
-            lambda e: e.value >= 0.75,
+            "the AUROC of FLR for the base's answers to test prompts",
+            lambda r: auroc("flr"),
+            at_least=0.75,
+            over="draws",
         ),
-        Rule(
+        measured(
             "above likelihood",
-            "AUROC of FLR is above that of the answer's own likelihood (lower end of the interval above 0)",
-            lambda r: base_auroc("flr", less="likelihood"),
-            lambda e: e.low > 0,
+            "the AUROC of FLR minus that of the answer's own likelihood",
+            lambda r: auroc("flr") - auroc("likelihood"),
+            above=0,
+            end="low",
+            over="draws",
         ),
-        Rule(
+        measured(
             "above a random bank",
-            "AUROC of FLR is above that of a bank with both kinds on both sides (lower end of the interval above 0)",
-            lambda r: base_auroc("flr", less="random split"),
-            lambda e: e.low > 0,
+            "the AUROC of FLR minus that of a bank with both kinds on both sides",
+            lambda r: auroc("flr") - auroc("random split"),
+            above=0,
+            end="low",
+            over="draws",
         ),
-        Rule(
-            "improves",
-            "flr ends above the base in held-out pass@1 (lower end of the interval above 0)",
-            lambda r: r.gain("flr", P),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "half of gold",
-            "flr reaches at least half of the gain of gold pairs (mean over seeds)",
-            of_gold,
-            lambda e: e.value >= 0.5,
-        ),
-        Rule(
+        gains("improves", "flr", PASS_AT_1),
+        closes("half of gold", "flr", "gold-pairs", PASS_AT_1, at_least=0.5),
+        leads(
             "likelihood pairs do not match",
-            "flr ends above pairs ranked by the answer's likelihood (lower end of the paired interval above 0)",
-            lambda r: r.lead("flr", "likelihood-pairs", P),
-            lambda e: e.low > 0,
+            "flr",
+            "likelihood-pairs",
+            PASS_AT_1,
+            note="pairs by the answer's likelihood",
         ),
-        Rule(
-            "a swapped bank misleads",
-            "with thanks and complaints exchanged pass@1 ends below the base (upper end of the interval below 0)",
-            lambda r: r.gain("swapped-bank", P),
-            lambda e: e.high < 0,
-        ),
+        falls("a swapped bank misleads", "swapped-bank", PASS_AT_1, note="thanks and complaints are exchanged"),
     ),
 )

@@ -9,12 +9,33 @@ place and the term alone, without correctness; they were added after the others 
 
 from __future__ import annotations
 
-from selfreward.lab.proofs.common.efficiency import as_accurate, share_dominated
+from selfreward.lab.proofs.common.efficiency import FILLER, HARD, LENGTH, Point
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.results import Results
+from selfreward.lab.proofs.rules import PASS_AT_1, leads, measured, not_below, trails
 from selfreward.training.comparison import Arm
 
 RECIPE = "self-aligned-reward"
+
+
+def dominated(mine: list[Point], others: list[Point]) -> float:
+    """Share of my points to which the others have one that is no longer and no less accurate.
+
+    Example: ``[(10, .9), (8, .7)]`` against ``[(9, .8)]`` is 0; against ``[(8, .9)]`` it is 1.
+    """
+    beaten = [any(n <= length and a >= accuracy for n, a in others) for length, accuracy in mine]
+    return sum(beaten) / len(beaten)
+
+
+def share_dominated(results: Results) -> list[float]:
+    """:func:`dominated` of sar by the length penalty, per seed, over all evaluations after the start."""
+
+    def points(arm: str) -> list[list[Point]]:
+        runs = [results.records(arm, seed) for seed in results.seeds(arm)]
+        looks = [[r for r in run if r["step"] > 0 and "eval/length" in r] for run in runs]
+        return [[(r["eval/length"], r["eval/pass@1"]) for r in run] for run in looks]
+
+    return [dominated(*runs) for runs in zip(points("sar"), points("length"), strict=True)]
 
 
 PROOF = Proof(
@@ -41,32 +62,15 @@ PROOF = Proof(
     },
     curves=("eval/pass@1", "eval/length", "eval/hard"),
     rules=(
-        Rule(
-            "shorter",
-            "sar ends with shorter completions than correct-only (upper end of the paired interval below 0)",
-            lambda r: r.lead("sar", "correct-only", "length"),
-            lambda e: e.high < 0,
-        ),
-        as_accurate("sar", "correct-only", 0.005),
-        Rule(
-            "spares the hard",
-            "sar ends above the length penalty in accuracy on five and six operations (mean over seeds above 0)",
-            lambda r: r.lead("sar", "length", "hard"),
-            lambda e: e.value > 0,
-        ),
-        Rule(
+        trails("shorter", "sar", "correct-only", LENGTH),
+        not_below("as accurate", "sar", "correct-only", PASS_AT_1, within=0.005),
+        leads("spares the hard", "sar", "length", HARD, end="mean", note="length: a length penalty"),
+        measured(
             "not dominated",
-            "the length penalty does not beat sar at every point of training, in length and accuracy at once "
-            "(share of sar's evaluations that it beats, mean over seeds, below 1)",
-            lambda r: share_dominated(r, "sar", "length"),
-            lambda e: e.value < 1,
+            "the share of sar's evaluations that one of the length penalty matches or beats in length and accuracy",
+            share_dominated,
+            below=1,
         ),
-        Rule(
-            "the question matters",
-            "with another prompt's question the reward does not shorten as much: sar ends with a smaller share "
-            "of filler (upper end of the paired interval below 0)",
-            lambda r: r.lead("sar", "other-question", "filler share"),
-            lambda e: e.high < 0,
-        ),
+        trails("the question matters", "sar", "other-question", FILLER, note="there it is another prompt's question"),
     ),
 )

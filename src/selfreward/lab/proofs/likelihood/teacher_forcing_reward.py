@@ -18,11 +18,11 @@ import numpy as np
 
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import POINTS, Metric, leads, measured
+from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm, Study
 
-Q = "greedy_quality"
+GREEDY = Metric("greedy_quality", "the quality of greedy translations", POINTS)
 
 
 RL = {"scale": 10.0, "refresh": 10, "group_size": 8, "uniformity": 0.0}
@@ -42,18 +42,13 @@ def start(seed: int, folder: Path) -> dict[str, Any]:
     beams = beam_search(policy, prompts, 4, task.settings["max_new_tokens"])
     quality = [trans.quality(g.completions[0], str(g.prompt.answer)) for g in beams]
     return {
-        "after": {Q: greedy[Q], "quality": greedy["quality"], "beam_quality": sum(quality) / len(quality)},
+        "after": {
+            GREEDY.name: greedy[GREEDY.name],
+            "quality": greedy["quality"],
+            "beam_quality": sum(quality) / len(quality),
+        },
         "mechanism": {"name": "beams", "count": len(beams)},
     }
-
-
-def above(name: str, arm: str, other: str, words: str, metric: str = Q) -> Rule:
-    def lead(results: Results) -> Estimate:
-        pairs = zip(results.values(arm, Q), results.values(other, metric), strict=True)
-        return mean_interval([a - b for a, b in pairs])
-
-    statement = f"{words} (lower end of the paired interval of greedy quality above 0)"
-    return Rule(name, statement, lead, lambda e: e.low > 0)
 
 
 def steadier(results: Results) -> Estimate:
@@ -89,29 +84,31 @@ PROOF = Proof(
         "eval_every": 40,
     },
     rules=(
-        above("above self-training", "induced", "self-training", "the induced reward ends above greedy self-training"),
-        above(
-            "self-training above the start", "self-training", "start", "self-training ends above the start, undisturbed"
-        ),
-        above("above the start", "induced", "start", "the induced reward ends above the start"),
-        Rule(
+        leads("above self-training", "induced", "self-training", GREEDY, note="self-training: on greedy translations"),
+        leads("self-training above the start", "self-training", "start", GREEDY),
+        leads("above the start", "induced", "start", GREEDY),
+        measured(
             "permuted rewards fail",
-            "with permuted rewards greedy quality does not rise (upper end of the interval of the gain below 0.01)",
-            lambda r: r.gain("permuted", Q),
-            lambda e: e.high < 0.01,
+            "the gain of permuted in the quality of greedy translations",
+            lambda r: r.gain("permuted", GREEDY.name),
+            below=0.01,
+            end="high",
+            unit=POINTS,
         ),
-        Rule(
+        measured(
             "rare refresh is steadier",
-            "sampled quality varies less over seeds with a copy refreshed every 10 updates than every one",
+            "the standard deviation over seeds of sampled quality with a copy refreshed every update, minus that with "
+            "every 10 updates,",
             steadier,
-            lambda e: e.value > 0,
+            above=0,
+            over="",
         ),
-        above(
+        measured(
             "more than a beam",
-            "induced",
-            "start",
-            "the induced reward ends above beam search with the start, which needs no training",
-            "beam_quality",
+            "the quality of induced's greedy translations minus that of beam search with the start, untrained,",
+            lambda r: r.values("induced", GREEDY.name) - r.values("start", "beam_quality"),
+            above=0,
+            end="low",
         ),
     ),
     reason="The reward holds nothing that greedy decoding does not have. On development sentences the teacher's return "

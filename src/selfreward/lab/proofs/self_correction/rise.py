@@ -12,25 +12,13 @@ sixty steps are short for a critic that starts at nothing.
 
 from __future__ import annotations
 
+import numpy as np
+
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PASS_AT_1, PERCENT, Metric, ends_with, leads, measured, not_below
 from selfreward.training.comparison import Arm
 
-V = "verification"
-
-
-def above(name: str, other: str, words: str) -> Rule:
-    return Rule(
-        name,
-        f"RISE verifies better than {words} (lower end of the paired interval above 0)",
-        lambda r: r.lead("rise", other, V),
-        lambda e: e.low > 0,
-    )
-
-
-def half(estimate: Estimate) -> bool:
-    return estimate.low > 0.5
+VERDICTS = Metric("verification", "accuracy of verdicts on the balanced bank", PERCENT)
 
 
 PROOF = Proof(
@@ -47,48 +35,39 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:steps-verify", "eval_every": 60, "checkpoint_every": 60},
     rules=(
-        above("above no verification", "no-verification", "the arm that only solves"),
-        above("above offline verification", "offline", "the arm that verifies the frozen base's solutions"),
-        Rule(
-            "above a constant verdict",
-            "verification accuracy on the balanced bank is above .5, that of a constant verdict (lower end)",
-            lambda r: r.mean("rise", V),
-            half,
+        leads("above no verification", "rise", "no-verification", VERDICTS),
+        leads(
+            "above offline verification",
+            "rise",
+            "offline",
+            VERDICTS,
+            note="offline verifies solutions of the frozen base",
         ),
-        Rule(
+        ends_with(
+            "above a constant verdict", "rise", VERDICTS, above=0.5, end="low", note="a constant verdict reaches 50 %"
+        ),
+        measured(
             "both classes",
-            "on both classes the mean recall over seeds is above .5",
-            lambda r: mean_interval(
-                [
-                    min(a, b)
-                    for a, b in zip(r.values("rise", "recall right"), r.values("rise", "recall wrong"), strict=True)
-                ]
-            ),
-            lambda e: e.value > 0.5,
+            "the recall of rise's verdicts on right or on wrong solutions, whichever is lower,",
+            lambda r: np.minimum(r.values("rise", "recall right"), r.values("rise", "recall wrong")),
+            above=0.5,
+            unit=PERCENT,
         ),
-        Rule(
-            "solves no worse",
-            "RISE ends with a pass@1 not below the arm that only solves (upper end of the paired interval at least 0)",
-            lambda r: r.lead("rise", "no-verification", "pass@1"),
-            lambda e: e.high >= 0,
-        ),
-        Rule(
+        not_below("solves no worse", "rise", "no-verification", PASS_AT_1, end="high", note="it only solves"),
+        measured(
             "verdicts help a vote",
-            "a vote of 8 weighted by verdicts is right at least as often as the plain vote (mean over seeds)",
-            lambda r: mean_interval(
-                [a - b for a, b in zip(r.values("rise", "weighted vote"), r.values("rise", "vote"), strict=True)]
-            ),
-            lambda e: e.value >= 0,
+            "the lead of a vote of 8 weighted by verdicts over the plain vote",
+            lambda r: r.values("rise", "weighted vote") - r.values("rise", "vote"),
+            at_least=0,
         ),
     ),
     reason="All arms that the rules read ran with group baselines (GRPO), not with the published PPO: sixty steps are "
-    "short for a critic that starts at nothing. What is verified is what the model writes now, and that is right ever "
-    "more often: 59 % at the start, "
-    "88 % at the end. A verdict of Y without a look then pays nearly always, and looking is unlearned "
-    "where it is needed: at the end 34 to 39 % of the critiques walk through the steps; with solutions of "
-    "the frozen base, of which two in five stay wrong, 72 to 78 %. On the bank, of which half is wrong, "
-    "RISE finds 36 % of the wrong ones (offline 65 %) and is right in 64 % of cases (offline 77 %, "
-    "without verification 58 %). On its own solutions its verdicts are right in 86 % of cases, more than "
-    "those of the offline arm (83 %), but Y throughout would be in 88 %. It solves 2.4 points less than "
-    "the arm with twice the solutions per prompt; a vote of 8 is at its ceiling in all arms.",
+    "short for a critic that starts at nothing. What is verified is what the model writes now, and that is "
+    "right ever more often: 59 % at the start, 88 % at the end. A verdict of Y without a look then pays nearly "
+    "always, and looking is unlearned where it is needed: at the end 34 to 39 % of the critiques walk through "
+    "the steps; with solutions of the frozen base, of which two in five stay wrong, 72 to 78 %. On the bank, of "
+    "which half is wrong, RISE finds 36 % of the wrong ones (offline 65 %) and is right in 64 % of cases "
+    "(offline 77 %, without verification 58 %). On its own solutions its verdicts are right in 86 % of cases, "
+    "more than those of the offline arm (83 %), but Y throughout would be in 88 %. It solves 2.4 points less "
+    "than the arm with twice the solutions per prompt; a vote of 8 is at its ceiling in all arms.",
 )

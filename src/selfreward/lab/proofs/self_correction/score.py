@@ -8,29 +8,13 @@ steps on the same prompts, with two attempts per sample (one for single-turn rei
 from __future__ import annotations
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PERCENT, POINTS, Metric, ends_with, keeps, leads, not_below, retains
 from selfreward.training.comparison import Arm
 
-
-def apart(arm: str, other: str, metric: str) -> Rule:
-    def measure(results: Results) -> Estimate:
-        a, b = results.mean(arm, metric), results.mean(other, metric)
-        return Estimate(a.value - b.value, a.low - b.high, a.high - b.low)
-
-    return Rule(
-        "corrects more",
-        f"{arm} ends with a larger {metric} (second minus first attempt) than {other}, with intervals apart",
-        measure,
-        lambda e: e.low > 0,
-    )
-
-
-def halved(results: Results) -> Estimate:
-    """The naive arm's edit rate as a share of the base's."""
-    pairs = zip(results.values("naive", "edit"), results.values("naive", "edit", "before"), strict=True)
-    return mean_interval([after / before for after, before in pairs])
+FIRST = Metric("acc@t1", "accuracy of first attempts", POINTS)
+SECOND = Metric("acc@t2", "accuracy of second attempts", POINTS)
+DELTA = Metric("delta", "accuracy of second attempts minus that of first ones", POINTS)
+EDIT = Metric("edit", "the share of changed answers", PERCENT)
 
 
 PROOF = Proof(
@@ -55,30 +39,10 @@ PROOF = Proof(
         "options": {"group_size": 8},
     },
     rules=(
-        apart("score", "naive", "delta"),
-        Rule(
-            "second attempts no worse",
-            "score ends with an accuracy of second attempts of at least the naive arm's (mean over seeds)",
-            lambda r: r.lead("score", "naive", "acc@t2"),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
-            "keeps editing",
-            "score ends with answers changed in at least one trajectory in twenty",
-            lambda r: r.mean("score", "edit"),
-            lambda e: e.value >= 0.05,
-        ),
-        Rule(
-            "naive stops editing",
-            "the naive arm changes answers at most half as often as the base does (mean over seeds)",
-            halved,
-            lambda e: e.value <= 0.5,
-        ),
-        Rule(
-            "no sandbagging",
-            "the first attempts of score are no worse than the base's (mean gain at least 0)",
-            lambda r: r.gain("score", "acc@t1"),
-            lambda e: e.value >= 0,
-        ),
+        leads("corrects more", "score", "naive", DELTA, apart=True),
+        not_below("second attempts no worse", "score", "naive", SECOND),
+        ends_with("keeps editing", "score", EDIT, at_least=0.05),
+        retains("naive stops editing", "naive", EDIT, at_most=0.5),
+        keeps("no sandbagging", "score", FIRST),
     ),
 )

@@ -24,7 +24,7 @@ from selfreward.lab.proofs.common.pools import Pool, draw, kept
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
 from selfreward.lab.proofs.rules import measured, weakest
-from selfreward.runtime.checkpoint import write_text
+from selfreward.runtime.files import write_text
 from selfreward.signals.selection import select
 from selfreward.statistics import Estimate, spearman
 from selfreward.training.comparison import Arm, Study

@@ -1,4 +1,4 @@
-"""Moved out of recipes.controls."""
+"""Format only: how much of a gain is form. Needs nothing but the task's own check of the form."""
 
 from __future__ import annotations
 

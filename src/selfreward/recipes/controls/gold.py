@@ -1,8 +1,6 @@
-"""Controls: rewards whose meaning is known, to measure every other reward against.
+"""Gold: the answers themselves as the reward (reinforcement learning from verifiable rewards).
 
-Gold is the ceiling (it reads the answers and says so), random the floor, format-only shows how much
-of a gain is form. Spurious gains under these arms are the reason to run them (Shao et al. 2025,
-arXiv 2506.10947).
+The ceiling of every reward that is made without answers. Needs them ("outcome").
 """
 
 from __future__ import annotations

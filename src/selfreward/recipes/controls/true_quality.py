@@ -1,4 +1,7 @@
-"""Moved out of recipes.translation_rewards."""
+"""True quality: translations are paid for their similarity to the reference.
+
+The ceiling for rewards that never see the reference. Needs references ("outcome").
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from selfreward.types import Experience, Labels, Prompt
 
 @dataclass
 class TrueQuality(GRPO):
-    """Similarity to the reference. The ceiling."""
+    """Similarity to the reference.
+
+    Attributes:
+        similarity: ``chrf`` (Popović 2015), or ``edit``, one minus the normalised edit distance."""
 
     name: ClassVar[str] = "true-quality"
     labels: ClassVar[Labels] = "outcome"

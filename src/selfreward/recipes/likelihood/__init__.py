@@ -1,1 +1,1 @@
-"""recipes.likelihood."""
+"""Likelihood: the model's own probabilities say how good a text is."""

@@ -1,1 +1,1 @@
-"""recipes.process_search."""
+"""Process and search: steps are worth what a search from them finds."""

@@ -1,1 +1,1 @@
-"""recipes.self_correction."""
+"""Self-correction: a model can learn to see and mend its own mistakes."""

@@ -1,1 +1,1 @@
-"""recipes.self_judge."""
+"""Self-judge: a model grades answers better than it writes them."""

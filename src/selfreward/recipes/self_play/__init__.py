@@ -1,1 +1,1 @@
-"""recipes.self_play."""
+"""Self-play: an opponent who is as good as oneself sets problems for ever."""

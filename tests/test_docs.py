@@ -12,9 +12,10 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 GIVES = re.compile(r"^(\S.*?)  # = (.*)$")
 
 
-@pytest.mark.parametrize("page", ["docs/pairs-and-search.md", "docs/turns.md"])
-def test_examples_run_and_give_what_they_say(page):
+@pytest.mark.parametrize("page", ["docs/pairs-and-search.md", "docs/python.md", "docs/turns.md"])
+def test_examples_run_and_give_what_they_say(page, tmp_path, monkeypatch):
     """Every line ``expression  # = value`` is evaluated once, in its place."""
+    monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert blocks
     wrong = []
@@ -23,10 +24,10 @@ def test_examples_run_and_give_what_they_say(page):
         if repr(value) != said:
             wrong.append(f"{line} gives {value!r}")
 
-    names = {"compare": compare}
+    names = {"compare": compare, "__name__": "__main__"}
     for block in blocks:
         checked = [GIVES.sub(lambda m: f"compare({m[0]!r}, ({m[1]}), {m[2]!r})", line) for line in block.splitlines()]
-        exec(compile("\n".join(checked), page, "exec"), names)
+        exec(compile("\n".join(checked), page, "exec", dont_inherit=True), names)
     assert not wrong
 
 

@@ -15,15 +15,7 @@ from selfreward.recipes import registry
 from selfreward.recipes.base import Recipe
 from selfreward.recipes.consensus.vote import Vote
 from selfreward.recipes.grpo import GRPO
-from selfreward.recipes.registry import (
-    ALIASES,
-    RECIPES,
-    hyperparameters,
-    load_recipe,
-    plugins,
-    recipe_class,
-    recipe_spec,
-)
+from selfreward.recipes.registry import RECIPES, hyperparameters, load_recipe, plugins, recipe_class, recipe_spec
 
 SOURCE = """
 from dataclasses import dataclass
@@ -66,7 +58,6 @@ def install(tmp_path, monkeypatch):
 
 def test_every_recipe_is_called_as_its_file():
     for name, module in RECIPES.items():
-        name = ALIASES.get(name, name)
         assert module.rpartition(".")[2] == name.replace("-", "_")
         assert recipe_class(name).name == name and recipe_class(name).__module__ == module
 
@@ -151,7 +142,7 @@ def test_a_class_without_a_file_is_found_again_in_this_process():
     namespace: dict = {"__name__": "typed_in"}
     exec("from selfreward.recipes.grpo import GRPO\nclass Typed(GRPO):\n    pass\n", namespace)
     spec = recipe_spec(namespace["Typed"])
-    assert spec == "typed_in:Typed" and recipe_class(spec) is namespace["Typed"]
+    assert spec == "here:Typed" and recipe_class(spec) is namespace["Typed"]
 
 
 def test_the_lab_may_be_absent(monkeypatch):

@@ -115,6 +115,29 @@ def prompts_from(
     return prompts
 
 
+def prompts_of_rows(
+    rows: Iterable[str | Mapping[str, Any] | Prompt], prompt_field: str | None = None, answer_field: str | None = None
+) -> list[Prompt]:
+    """Prompts of rows in memory: texts, dicts with the columns that a file would have, or prompts.
+
+    Raises:
+        DataError: as for a file, by the number of the row.
+    """
+    table = Table("data", enumerate(map(row_of, rows), 1), "row")
+    return prompts_from(table, prompt_field=prompt_field, answer_field=answer_field)
+
+
+def row_of(item: str | Mapping[str, Any] | Prompt) -> Mapping[str, Any]:
+    """What a line of a file would hold for a text, a dict (as it is) or a prompt."""
+    if isinstance(item, str):
+        return {"prompt": item}
+    if not isinstance(item, Prompt):
+        return item
+    asked = {"prompt": item.text} if item.messages is None else {"messages": [dict(m) for m in item.messages]}
+    answer = {} if item.reference is None else {"answer": item.reference}
+    return {**item.fields, "id": item.id, **asked, **answer}
+
+
 def prompt_from(number: int, row: object, prompt_field: str | None, answer_field: str | None) -> Prompt:
     """One row as a prompt.
 

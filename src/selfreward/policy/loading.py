@@ -8,6 +8,7 @@ from typing import Any
 
 from selfreward.errors import ConfigError, ModelError, UserError, nearest
 from selfreward.policy.policy import Policy
+from selfreward.runtime.at_hand import at_hand, is_here
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -24,7 +25,7 @@ def load_policy(
     trust_remote_code: bool = False,
     chat: str = "auto",
 ) -> Policy:
-    """Load a model folder, a hub id, ``embedded:NAME``, or a folder with a PEFT adapter.
+    """Load a model folder, a hub id, ``embedded:NAME``, or a folder with a PEFT adapter; an object at hand is returned.
 
     Args:
         dtype: ``auto`` is float32 on a CPU and bfloat16 on an accelerator.
@@ -37,6 +38,13 @@ def load_policy(
     """
     import torch
 
+    if is_here(spec):
+        if lora_rank:
+            raise ConfigError(
+                "lora_rank belongs to a model that is loaded here; wrap a loaded one before handing it over."
+            )
+        here: Policy = at_hand(spec, "model")
+        return here
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}.{nearest(dtype, DTYPES)}")
     place = pick_device(device)
@@ -151,6 +159,8 @@ def check_model(spec: str) -> None:
     Raises:
         ModelError: as :func:`load_policy`.
     """
+    if is_here(spec):
+        return
     path = Path(resolve(spec))
     if not path.is_dir() or (path / "adapter_config.json").is_file():
         return

@@ -14,8 +14,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import ConfigError, RecipeError, nearest
+from selfreward.runtime.at_hand import at_hand, hand_over, is_here, remember
 
 if TYPE_CHECKING:
     from selfreward.recipes.base import Recipe
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 # Packages whose files are recipes. The second is there if the lab is installed.
 PLACES = ("selfreward.recipes", "selfreward.lab.arms")
 GROUP = "selfreward.recipes"
-# Published systems that are a building block under another name go by their slug, too.
-ALIASES = {"self-certainty": "certainty"}
 CONTROLS = ("gold", "random", "format-only")
-
-# Classes that were handed over as such, by what the configuration calls them; see `recipe_spec`.
-_AT_HAND: dict[str, type[Recipe]] = {}
 
 
 def discover() -> dict[str, str]:
@@ -53,7 +49,7 @@ def discover() -> dict[str, str]:
                 shared = place == PLACES[0] and (len(parts) == 1 or parts[0] == "common")
                 if path.stem != "__init__" and not shared:
                     found[path.stem.replace("_", "-")] = ".".join((place, *parts))
-    return found | {alias: found[name] for alias, name in ALIASES.items()}
+    return found
 
 
 RECIPES: dict[str, str] = discover()
@@ -80,8 +76,8 @@ def recipe_class(spec: str | type[Recipe]) -> type[Recipe]:
     """
     if not isinstance(spec, str):
         return _checked(spec)
-    if spec in _AT_HAND:
-        return _AT_HAND[spec]
+    if is_here(spec):
+        return _checked(at_hand(spec, "recipe"))
     path, _, wanted = spec.partition(":")
     if path.endswith(".py"):
         from selfreward.runtime.user_code import load_module
@@ -92,15 +88,14 @@ def recipe_class(spec: str | type[Recipe]) -> type[Recipe]:
         return _from_plugin(spec, found[spec])
     if spec not in RECIPES:
         raise ConfigError(f"There is no recipe {spec!r}.{nearest(spec, {*RECIPES, *found})}")
-    own = _defined(importlib.import_module(RECIPES[spec])).values()
-    return next(c for c in own if c.name == ALIASES.get(spec, spec))
+    return next(c for c in _defined(importlib.import_module(RECIPES[spec])).values() if c.name == spec)
 
 
 def recipe_spec(recipe: str | type[Recipe]) -> str:
     """What a configuration calls a recipe: a text that :func:`recipe_class` answers with the same class.
 
-    That is the recipe's name where the registry knows it, else ``path/to/file.py:Class``. A class from no file (typed
-    into a notebook) is found again in this process only, so a run of it cannot be resumed elsewhere.
+    That is the recipe's name where the registry knows it, else ``path/to/file.py:Class``. A class from no file, or from
+    the script that is running, is found again in this process only: whoever resumes its run hands it over again.
 
     Raises:
         RecipeError: for something that is no recipe.
@@ -112,14 +107,23 @@ def recipe_spec(recipe: str | type[Recipe]) -> str:
         cls.__module__ == point.module for point in plugins().get(cls.name, ())
     ):
         return cls.name
-    try:
-        source = inspect.getsourcefile(cls)
-    except (TypeError, OSError):
-        source = None
-    place = str(Path(source).resolve()) if source and Path(source).is_file() else cls.__module__
-    spec = f"{place}:{cls.__qualname__}"
-    _AT_HAND[spec] = cls
-    return spec
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    if cls.__module__ == "__main__" or file is None or getattr(module, cls.__name__, None) is not cls:
+        return hand_over(cls, cls.__name__)
+    return remember(cls, f"{Path(file).resolve()}:{cls.__name__}")
+
+
+def reward_spec(function: Callable[..., Any]) -> str:
+    """What a configuration calls the recipe ``reward`` for a function at hand.
+
+    Raises:
+        ConfigError: for something that cannot be called.
+    """
+    from selfreward.recipes.custom.reward import reward_recipe
+
+    made = reward_recipe(function)
+    return hand_over(made, made.function)
 
 
 def load_recipe(spec: str | type[Recipe], options: Mapping[str, Any] | None = None) -> Recipe:

@@ -1,4 +1,4 @@
-"""A reward function that a user brings as a file, run in a process of its own that may hang, crash or print."""
+"""A user's reward function, called with whole groups: in a child process, or where it stands."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from selfreward.errors import ConfigError
-from selfreward.runtime.user_code import UserCodeError
+from selfreward.runtime.user_code import UserCodeError, blaming
 
 HOST = Path(__file__).with_name("reward_host.py")
 
@@ -53,15 +53,7 @@ class RewardProcess:
             self.start()
         call = {"prompts": list(prompts), "completions": list(completions), **(columns or {})}
         values = self._exchange(json.dumps(call, default=str), "did not return")
-        who = self.describe()
-        if len(values) != len(completions):
-            raise UserCodeError(f"{who} returned {len(values)} values for {len(completions)} completions.")
-        for i, value in enumerate(values):
-            if value is not None and not math.isfinite(value):
-                raise UserCodeError(
-                    f"{who} returned {value} for completion {i}; rewards are finite numbers, or None for no value."
-                )
-        return list(values)
+        return _checked(values, len(completions), self.describe())
 
     def describe(self) -> str:
         return f"{self.path}:{self.function}" if self.function else str(self.path)
@@ -132,3 +124,38 @@ class RewardProcess:
             self._left += piece
         answer, _, self._left = self._left.partition(b"\n")
         return answer
+
+
+class RewardInPlace:
+    """The same for a function at hand, which runs in this process: it can hang, and take the run with it."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function, self.name = function, name
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[str], columns: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[float | None]:
+        """One value per completion; see :class:`RewardProcess`."""
+        with blaming(f"{self.name} rewarded a group"):
+            values = self.function(prompts=list(prompts), completions=list(completions), **(columns or {}))
+        try:
+            numbers = [None if v is None else float(v) for v in values]
+        except (TypeError, ValueError):
+            raise UserCodeError(
+                f"{self.name} returned {type(values).__name__}; it should return one number (or None) per completion."
+            ) from None
+        return _checked(numbers, len(completions), self.name)
+
+    def start(self) -> None:
+        """Nothing is to be started."""
+
+
+def _checked(values: Sequence[float | None], n: int, who: str) -> list[float | None]:
+    if len(values) != n:
+        raise UserCodeError(f"{who} returned {len(values)} values for {n} completions.")
+    for i, value in enumerate(values):
+        if value is not None and not math.isfinite(value):
+            raise UserCodeError(
+                f"{who} returned {value} for completion {i}; rewards are finite numbers, or None for no value."
+            )
+    return list(values)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from selfreward.errors import CheckpointError, ConfigError
+from selfreward.runtime.at_hand import at_hand, is_here
 from selfreward.training.config import TrainConfig, make_config, read_config
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def task_of(config: TrainConfig) -> Task:
     from selfreward.data.schemes import load_task
     from selfreward.data.task import Task
 
-    data = config.data or config.model
-    name = embedded_name(data)
+    if config.data and is_here(config.data):
+        given: Task = at_hand(config.data, "data")
+        return dataclasses.replace(given, train=given.train[: config.limit]) if config.limit else given
+    name = embedded_name(config.data or config.model)
     if name:
         task = load_task(name)
         if config.eval_data:
@@ -194,14 +197,22 @@ def start(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     Raises:
         ConfigError: if the folder already holds a run.
     """
-    out = Path(config.out)
+    free_folder(Path(config.out))
+    return build(config, on_step)
+
+
+def free_folder(out: Path) -> None:
+    """Check that a run can begin in ``out``.
+
+    Raises:
+        ConfigError: if it is a file, or already holds a run.
+    """
     if out.is_file():
         raise ConfigError(f"--out {out} is a file; it must be a folder.")
     if (out / "metrics.jsonl").exists():
         raise ConfigError(
             f"{out} already holds a run. Continue it with --resume {out}, or choose another --out; nothing was touched."
         )
-    return build(config, on_step)
 
 
 def resume(folder: str | Path, settings: list[str], on_step: Listener | None = None) -> tuple[Trainer, list[str]]:
@@ -238,7 +249,7 @@ def measure(config: TrainConfig, adjust: Adjust | None = None) -> dict[str, Any]
 
     set_threads(config)
     draws_here(config, "selfreward eval")
-    if config.data is None or embedded_name(config.data):
+    if config.data is None or embedded_name(config.data) or is_here(config.data):
         task = task_of(config)
     else:
         prompts = load_prompts(config.data, prompt_field=config.prompt_field, answer_field=config.answer_field)

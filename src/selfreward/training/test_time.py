@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import ConfigError, DataError
+from selfreward.runtime.at_hand import is_here
 from selfreward.training.config import TrainConfig, make_config
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _task(config: TrainConfig, given: bool) -> Task:
     from selfreward.data.task import Task
     from selfreward.training.launch import embedded_name, task_of
 
-    if not given and (config.data is None or embedded_name(config.data)):
+    if not given and (config.data is None or embedded_name(config.data) or is_here(config.data)):
         return task_of(config)
     assert config.data is not None
     prompts = load_prompts(config.data, prompt_field=config.prompt_field, answer_field=config.answer_field)
@@ -251,23 +252,17 @@ def _task(config: TrainConfig, given: bool) -> Task:
 
 
 def _group(prompt: Prompt, policy: Policy | None) -> Group:
-    """The completions of one row as a group; tokens only where a model will read them."""
-    import torch
-
-    from selfreward.types import Group, Segment, Trajectory
+    """The completions of one row as a group; a model's tokens where it will read them."""
+    from selfreward.data.rollout_files import text_group
+    from selfreward.rollouts.given import tokenize
 
     texts = prompt.fields.get("completions")
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         raise DataError(f"Prompt {prompt.id!r}: field 'completions' must be a list of texts, at least one.")
-    head = torch.tensor(policy.encode(prompt) if policy else [], dtype=torch.long)
-    trajectories = []
-    for text in texts:
-        ids = list(policy.tokenizer(text, add_special_tokens=False)["input_ids"]) if policy else []
-        tokens = torch.tensor(ids + (policy.end_tokens[:1] if policy else []), dtype=torch.long)
-        trajectories.append(
-            Trajectory(prompt, [Segment("prompt", head), Segment("solver", tokens, text, trainable=True)])
-        )
-    return Group(prompt.id, prompt, trajectories)
+    group = text_group(prompt, texts, prompt.id)
+    if policy is not None:
+        tokenize([group], policy)
+    return group
 
 
 def _stored_scores(group: Group) -> list[float | None]:

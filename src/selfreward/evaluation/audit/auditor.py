@@ -12,9 +12,10 @@ from selfreward.data.rollout_files import Rollouts
 from selfreward.data.task import Task
 from selfreward.errors import ConfigError, DataError, UnavailableError, UserError
 from selfreward.evaluation.audit import blind, measures
-from selfreward.evaluation.audit.bench import Arrays, Bench, Meter, make_bench, tokenize
+from selfreward.evaluation.audit.bench import Arrays, Bench, Meter, make_bench
 from selfreward.evaluation.audit.record import AuditReport, SignalAudit
 from selfreward.evaluation.audit.verdicts import Verdict, judge_signal
+from selfreward.rollouts.given import tokenize
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import parse_signal, record_stats, score_groups
 from selfreward.signals.registry import SIGNALS, Signal, signal

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from selfreward.data.rollout_files import CHARACTERS
 from selfreward.evaluation.audit import blind, measures
 from selfreward.rollouts.rewording import TWIN
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import score_groups
-from selfreward.types import Group, Segment
+from selfreward.types import Group
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
@@ -203,16 +201,3 @@ def _half(group: Group, which: int) -> Group:
 
 def _votes(context: RunContext, groups: Sequence[Group]) -> Arrays:
     return [np.array(row, dtype=float) for row in score_groups("vote", context, groups)]
-
-
-def tokenize(groups: Sequence[Group], policy: Policy) -> None:
-    """Give the completions of bare texts the tokens that ``policy`` would have written, so that it can score them."""
-    ends = policy.end_tokens[:1]
-    for group in groups:
-        head = torch.tensor(policy.encode(group.prompt), dtype=torch.long)
-        for trajectory in group:
-            segment = trajectory.last
-            ids = list(policy.tokenizer(segment.text, add_special_tokens=False)["input_ids"])
-            segment.tokens = torch.tensor(ids + ends, dtype=torch.long)
-            segment.meta.pop(CHARACTERS, None)
-            trajectory.segments = [Segment("prompt", head), segment]

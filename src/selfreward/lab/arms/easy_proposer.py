@@ -1,7 +1,4 @@
-"""A proposer that is paid for the solver's agreement, and so proposes ever easier problems: an animal of the zoo.
-
-A sentinel must see that the problems say less and less, although every number of the vote gets better.
-"""
+"""Moved out of recipes.flawed."""
 
 from __future__ import annotations
 

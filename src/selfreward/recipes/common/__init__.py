@@ -1,1 +1,1 @@
-"""Blocks and base classes that several recipes share; no recipe stands here."""
+"""What several recipes share and nobody else."""

@@ -1,11 +1,15 @@
-"""Numbers that follow the step: schedules of a coefficient, beginnings of cycles, grids, and the trend of a history."""
+"""Moved out of controllers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from selfreward.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    pass
 
 
 def steps_between(low: float, high: float, by: float) -> list[float]:
@@ -18,6 +22,8 @@ def steps_between(low: float, high: float, by: float) -> list[float]:
         raise ConfigError(f"There is nothing to try between {low} and {high} in steps of {by}.")
     return [round(low + i * by, 6) for i in range(int((high - low) / by + 1e-6) + 1)]
 
+
+# ---- schedules -----------------------------------------------------------------------------------
 
 KINDS = ("constant", "linear", "cosine", "step")
 
@@ -34,7 +40,7 @@ def schedule(kind: str, first: float, last: float, steps: int, switch: float = 0
     if kind not in KINDS:
         raise ConfigError(f"There is no schedule {kind!r}.{nearest(kind, KINDS)}")
     if steps < 1:
-        raise ConfigError(f"A schedule has {steps} steps; it needs at least 1.")
+        raise ConfigError(f"A schedule over {steps} steps cannot be; it needs at least 1.")
 
     def coefficient(step: int) -> float:
         if kind == "constant":

@@ -1,7 +1,9 @@
-"""Minimum Bayes risk: a translation is good if it is like the group's other translations.
+"""Other rewards for translation: what SSR-Zero is compared with on the same start and budget.
 
-The mean similarity to the rest of the group (Kumar and Byrne 2004) is a soft vote, for answers of which no two are
-quite the same. Needs nothing but sentences. Known to break where most candidates share an error.
+MBR agreement takes the mean similarity to the rest of the group for quality (Kumar and Byrne 2004; as a
+soft vote, where exact strings hardly ever coincide). Cycle consistency asks how likely the source is
+given the translation (dual learning: He et al. 2016, arXiv 1611.00179). True quality reads the
+reference and is the ceiling.
 """
 
 from __future__ import annotations

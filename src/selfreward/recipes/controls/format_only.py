@@ -1,4 +1,4 @@
-"""Format only: how much of a gain is form. Needs nothing but the task's own check of the form."""
+"""Moved out of recipes.controls."""
 
 from __future__ import annotations
 

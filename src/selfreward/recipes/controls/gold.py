@@ -1,6 +1,8 @@
-"""Gold: the answers themselves as the reward (reinforcement learning from verifiable rewards).
+"""Controls: rewards whose meaning is known, to measure every other reward against.
 
-The ceiling of every reward that is made without answers. Needs them ("outcome").
+Gold is the ceiling (it reads the answers and says so), random the floor, format-only shows how much
+of a gain is form. Spurious gains under these arms are the reason to run them (Shao et al. 2025,
+arXiv 2506.10947).
 """
 
 from __future__ import annotations

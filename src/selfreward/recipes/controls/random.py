@@ -1,7 +1,4 @@
-"""Random rewards: what an optimiser does with noise.
-
-Gains under a coin are spurious, and known to happen (Shao et al. 2025, arXiv 2506.10947).
-"""
+"""Moved out of recipes.controls."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""True quality: translations are paid for their similarity to the reference.
-
-The ceiling for rewards that never see the reference. Needs references ("outcome").
-"""
+"""Moved out of recipes.translation_rewards."""
 
 from __future__ import annotations
 
@@ -18,10 +15,7 @@ from selfreward.types import Experience, Labels, Prompt
 
 @dataclass
 class TrueQuality(GRPO):
-    """Similarity to the reference.
-
-    Attributes:
-        similarity: ``chrf`` (Popović 2015), or ``edit``, one minus the normalised edit distance."""
+    """Similarity to the reference. The ceiling."""
 
     name: ClassVar[str] = "true-quality"
     labels: ClassVar[Labels] = "outcome"

@@ -1,1 +1,1 @@
-"""Rewards of your own: a function in a file, or any signal by its name."""
+"""recipes.custom."""

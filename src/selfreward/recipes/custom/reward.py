@@ -12,7 +12,8 @@ completions of one prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -21,7 +22,7 @@ from selfreward.policy.policy import Policy
 from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
 from selfreward.runtime import distributed
-from selfreward.runtime.reward_process import RewardProcess
+from selfreward.runtime.reward_process import RewardInPlace, RewardProcess
 from selfreward.runtime.user_code import UserCodeError
 from selfreward.types import Experience, Group, Labels, Prompt
 
@@ -54,7 +55,7 @@ class OwnReward(GRPO):
     on_error: Literal["stop", "drop", "retry"] = "stop"
     missing: Literal["least", "drop"] = "least"
     timeout_s: float = 60.0
-    _process: RewardProcess | None = field(default=None, init=False, repr=False)
+    _process: RewardProcess | RewardInPlace | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.names = [c.strip() for c in self.columns.split(",") if c.strip()]
@@ -65,9 +66,13 @@ class OwnReward(GRPO):
         """The task as it is; a reward that cannot be found or imported is told before a model is loaded."""
         if not self.function:
             raise ConfigError("Which reward? --set function=my_reward.py:my_function")
-        self._process = RewardProcess(self.function, self.timeout_s)
+        self._process = self.caller()
         self._process.start()
         return task
+
+    def caller(self) -> RewardProcess | RewardInPlace:
+        """Who calls the function."""
+        return RewardProcess(self.function, self.timeout_s)
 
     def needs(self) -> Labels:
         return "outcome" if "answer" in self.names else "none"
@@ -103,7 +108,7 @@ class OwnReward(GRPO):
 
     def _values(self, group: Group) -> list[float | None]:
         if self._process is None:
-            self._process = RewardProcess(self.function, self.timeout_s)
+            self._process = self.caller()
         prompt, n = group.prompt, len(group)
         asked: Any = [dict(m) for m in prompt.messages] if prompt.messages is not None else prompt.text
         given = {name: prompt.answer if name == "answer" else prompt.fields.get(name) for name in self.names}
@@ -119,3 +124,35 @@ class OwnReward(GRPO):
             group, values = group.only([v is not None for v in values]), known
         group.reward_with([min(known) if v is None else v for v in values])
         return group
+
+
+# What trl hands to a reward beside the data's columns.
+NO_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+
+
+def reward_recipe(given: Callable[..., Any]) -> type[OwnReward]:
+    """This recipe for a function at hand, which runs in the process of the trainer.
+
+    The parameters that it names, beside those of trl's convention, are the columns that it reads.
+
+    Raises:
+        ConfigError: for something that cannot be called, or a parameter that is no column's name.
+    """
+    if not callable(given):
+        raise ConfigError(f"A reward is FILE.py:FUNCTION or a function, not {type(given).__name__}.")
+    title = getattr(given, "__name__", type(given).__name__)
+    parameters = inspect.signature(given).parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    read = ",".join(name for name in named if name not in NO_COLUMNS)
+
+    @dataclass
+    class FunctionReward(OwnReward):
+        name: ClassVar[str] = "reward"
+
+        function: str = title
+        columns: str = read
+
+        def caller(self) -> RewardInPlace:
+            return RewardInPlace(given, title)
+
+    return FunctionReward

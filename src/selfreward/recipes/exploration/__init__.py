@@ -1,1 +1,1 @@
-"""Exploration: self-training stalls when samples become alike, so how to sample is itself to be chosen."""
+"""recipes.exploration."""

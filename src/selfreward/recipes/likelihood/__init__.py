@@ -1,1 +1,1 @@
-"""Likelihood: the model's own probabilities say how good a text is."""
+"""recipes.likelihood."""

@@ -1,8 +1,4 @@
-"""Cycle consistency: a translation is good if the source is likely as its translation back.
-
-Dual learning (He et al. 2016, arXiv 1611.00179). Needs sentences in one language and a policy that translates both
-ways; no reference. Known to break where the candidate copies the source, which makes the way back easy.
-"""
+"""Moved out of recipes.translation_rewards."""
 
 from __future__ import annotations
 
@@ -21,11 +17,7 @@ from selfreward.types import Experience, Prompt
 
 @dataclass
 class Cycle(GRPO):
-    """Mean log-probability of the source as the translation of the candidate.
-
-    Attributes:
-        floor: lowest reward, and that of a completion without a translation.
-    """
+    """Mean log-probability of the source as the translation of the candidate."""
 
     name: ClassVar[str] = "cycle"
     fields: ClassVar[tuple[str, ...]] = FIELDS

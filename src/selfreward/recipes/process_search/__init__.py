@@ -1,1 +1,1 @@
-"""Process and search: steps are worth what a search from them finds."""
+"""recipes.process_search."""

@@ -1,1 +1,1 @@
-"""Self-correction: a model can learn to see and mend its own mistakes."""
+"""recipes.self_correction."""

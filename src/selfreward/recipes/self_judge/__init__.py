@@ -1,1 +1,1 @@
-"""Self-judge: a model grades answers better than it writes them."""
+"""recipes.self_judge."""

@@ -1,1 +1,1 @@
-"""Self-play: an opponent who is as good as oneself sets problems for ever."""
+"""recipes.self_play."""

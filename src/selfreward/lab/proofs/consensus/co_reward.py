@@ -15,13 +15,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import POINTS, Metric, does_not_gain, gains, leads, measured, not_below
 from selfreward.training.comparison import Arm
 
-Q = "pass@1"
+BOTH_VIEWS = Metric("pass@1", "held-out pass@1 over both views", POINTS)
 
 
 MILD = {"model": "embedded:view"}
@@ -43,15 +44,10 @@ DEMO_ARMS = (Arm("vote", "vote"), Arm("co-reward", "co-reward"))
 DEMO_SETTINGS = {"model": "embedded:view-trap", "steps": STEPS, "eval_every": 8}
 
 
-def fallen(results: Results, arm: str) -> list[bool]:
-    """Per seed: whether more than half of the arm's final samples in view 1 are the shortcut."""
-    return [share > 0.5 for share in results.values(arm, "view1/shortcut")]
-
-
-def falls_more(results: Results) -> Estimate:
-    """Share of seeds in which the vote falls for the shortcut, minus the share in which Co-Reward does."""
-    ours, theirs = fallen(results, "co-reward"), fallen(results, "vote")
-    return mean_interval([float(v) - float(c) for c, v in zip(ours, theirs, strict=True)])
+def falls_more(results: Results) -> Values:
+    """Per seed whether most of the vote's samples in view 1 are the shortcut, minus whether most of Co-Reward's are."""
+    vote, ours = ((results.values(arm, "view1/shortcut") > 0.5).astype(np.float64) for arm in ("vote", "co-reward"))
+    return vote - ours
 
 
 def label_accuracy(run: Path) -> list[float]:
@@ -68,14 +64,10 @@ def label_accuracy(run: Path) -> list[float]:
     return [right[step] / groups[step] for step in sorted(groups)]
 
 
-def label_trend(results: Results) -> Estimate:
+def label_trend(results: Results) -> list[float]:
     """Accuracy of the pseudo-labels in the last third of training minus that in the first third, per seed."""
-    trends = []
-    for seed in sorted(results.arms["co-reward"]):
-        curve = label_accuracy(results.root / "co-reward" / f"seed-{seed}")
-        third = len(curve) // 3
-        trends.append(sum(curve[-third:]) / third - sum(curve[:third]) / third)
-    return mean_interval(trends)
+    curves = [label_accuracy(results.run("co-reward", seed)) for seed in results.seeds("co-reward")]
+    return [float(np.mean(c[-(len(c) // 3) :]) - np.mean(c[: len(c) // 3])) for c in curves]
 
 
 PROOF = Proof(
@@ -104,44 +96,37 @@ PROOF = Proof(
         "log_groups": -1,
     },
     rules=(
-        Rule(
-            "the swap teaches",
-            "co-reward ends above own votes on both views, equal data, in held-out pass@1 over both views "
-            "(lower end of the paired interval above 0)",
-            lambda r: r.lead("co-reward", "own-both", Q),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "improves",
-            "co-reward ends above the base in held-out pass@1 over both views (lower end of the interval above 0)",
-            lambda r: r.gain("co-reward", Q),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("the swap teaches", "co-reward", "own-both", BOTH_VIEWS, note="own-both: the same two views, no swap"),
+        gains("improves", "co-reward", BOTH_VIEWS),
+        measured(
             "labels do not decay",
-            "the accuracy of co-reward's pseudo-labels is no lower in the last third of training than in the "
-            "first (lower end of the interval at least 0)",
+            "the accuracy of co-reward's pseudo-labels in the last third of training minus that in the first",
             label_trend,
-            lambda e: e.low >= 0,
+            at_least=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "the vote falls",
-            "the plain vote ends with more than half of its answers a shortcut in more seeds than co-reward",
+            "the share of seeds in which more than half of the vote's final samples in view 1 are the shortcut, minus "
+            "the share in which more than half of co-reward's are,",
             falls_more,
-            lambda e: e.value > 0,
+            above=0,
         ),
-        Rule(
+        does_not_gain(
             "mismatched pairs teach nothing",
-            "labels from the other view of another prompt end at most 5 points above the base (mean over seeds)",
-            lambda r: r.gain("mismatched", Q),
-            lambda e: e.value <= 0.05,
+            "mismatched",
+            BOTH_VIEWS,
+            within=0.05,
+            note="mismatched: labels from the other view of another prompt",
         ),
-        Rule(
+        not_below(
             "the swap costs nothing",
-            "where votes are healthy, co-reward ends at most 2 points below own votes on both views "
-            "(lower end of the paired interval)",
-            lambda r: r.lead("mild-co-reward", "mild-own-both", Q),
-            lambda e: e.low >= -0.02,
+            "mild-co-reward",
+            "mild-own-both",
+            BOTH_VIEWS,
+            within=0.02,
+            end="low",
+            note="mild: on a base whose votes are healthy",
         ),
     ),
 )

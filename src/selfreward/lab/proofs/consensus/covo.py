@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import PASS_AT_1, leads, measured, not_below
 from selfreward.training.comparison import Arm, Study
 
-A, PROMPTS = "pass@1", 100
+PROMPTS = 100
 
 
 def diagnose(seed: int, folder: Path) -> dict[str, Any]:
@@ -81,10 +81,6 @@ def within_strata(score: NDArray[Any], truth: NDArray[Any], stratum: NDArray[Any
     return won / pairs if pairs else float("nan")
 
 
-def diagnostic(name: str, statement: str, metric: str, bound: float) -> Rule:
-    return Rule(name, statement, lambda r: r.mean("diagnostic", metric), lambda e: e.low > bound)
-
-
 ARMS: Sequence[Arm | Study] = (
     Arm("covo", "covo"),
     Arm("threshold", "covo", {"reward": "vector_threshold"}),
@@ -122,35 +118,28 @@ PROOF = Proof(
     "maj@8 0.65, it does not fall onto the wrong consensus: 0.75), but weak. R_L, which also punishes the level of "
     "volatility, ends higher than R_V; curiosity pays for slips and ruins the policy.",
     rules=(
-        diagnostic(
+        measured(
             "consistency sees the truth",
-            "AUROC of Con for being right exceeds 0.6 on the base's samples (lower end of the interval)",
-            "auroc_con",
-            0.6,
+            "the AUROC of a path's consistency (Con) for being right, on the base's samples,",
+            lambda r: r.values("diagnostic", "auroc_con"),
+            above=0.6,
+            end="low",
         ),
-        diagnostic(
+        measured(
             "also against the majority",
-            "AUROC of Con exceeds 0.5 on prompts where the majority is wrong (lower end of the interval)",
-            "auroc_con_majority_wrong",
-            0.5,
+            "the AUROC of Con for being right, on the base's samples for prompts whose majority is wrong,",
+            lambda r: r.values("diagnostic", "auroc_con_majority_wrong"),
+            above=0.5,
+            end="low",
         ),
-        diagnostic(
+        measured(
             "adds to the vote share",
-            "among responses of equal vote share, Con ranks right above wrong (lower end of the AUROC above 0.5)",
-            "auroc_con_same_share",
-            0.5,
+            "the AUROC of Con for being right, among the base's samples of equal vote share,",
+            lambda r: r.values("diagnostic", "auroc_con_same_share"),
+            above=0.5,
+            end="low",
         ),
-        Rule(
-            "no worse than the vote",
-            "covo ends no lower than the majority vote in held-out pass@1 at equal rollouts (mean over seeds)",
-            lambda r: r.lead("covo", "vote", A),
-            lambda e: e.value >= 0,
-        ),
-        Rule(
-            "above permuted",
-            "covo ends above the arm with permuted distance columns (lower end of the paired interval above 0)",
-            lambda r: r.lead("covo", "permuted", A),
-            lambda e: e.low > 0,
-        ),
+        not_below("no worse than the vote", "covo", "vote", PASS_AT_1, note="at equal rollouts"),
+        leads("above permuted", "covo", "permuted", PASS_AT_1, note="permuted: columns of the distances exchanged"),
     ),
 )

@@ -24,32 +24,33 @@ is the evidence.
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import TYPE_CHECKING
 
+from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.policy.sampling.params import SamplingParams
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.results import Record, Results, Values
+from selfreward.lab.proofs.rules import PERCENT, POINTS, Metric, leads, measured
 from selfreward.training.comparison import Arm
 
-HARD = "hard/pass@1"
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
+
+HARD = Metric("hard/pass@1", "held-out pass@1 on hard problems", POINTS)
 
 
 PROMPTS = 96
 
 
-def gate() -> dict[str, Any]:
+def possible_gradients(base: Policy) -> dict[str, float]:
     """The mix of difficulty, and how far any allocation could raise the share of groups with a gradient."""
     from selfreward.lab.tasks.arithmetic import chain_steep
-    from selfreward.policy.loading import load_policy
+    from selfreward.policy.sampling.params import SamplingParams
     from selfreward.rollouts.allocation import gradient_probability, knapsack
 
     prompts = chain_steep.load().train[:PROMPTS]
     params = SamplingParams(chain_steep.SETTINGS["max_new_tokens"], stats=())
     space = chain_steep.load().answers
-    groups = load_policy("embedded:chain-steep", device="cpu").sample(prompts, 48, params, seed=0)
+    groups = base.sample(prompts, 48, params, seed=0)
     rates = [sum(space.correct(c, str(g.prompt.answer)) for c in g.completions) / len(g) for g in groups]
     size = int(chain_steep.SETTINGS["group_size"])
 
@@ -66,35 +67,24 @@ def gate() -> dict[str, Any]:
     }
 
 
-def trained(results: Results, arm: str, name: str) -> list[float]:
-    """Mean of a step statistic over training after the first visit of every prompt, per seed."""
-    found = []
-    for seed in sorted(results.arms[arm]):
-        lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        values = [r[name] for r in map(json.loads, lines) if name in r and r["step"] > 6]
-        found.append(sum(values) / len(values))
-    return found
+def revisited(record: Record) -> bool:
+    """Whether a step comes after the first visit of every prompt."""
+    return bool(record["step"] > 6)
 
 
-def more_gradient(results: Results) -> Estimate:
-    """Share of groups with a gradient, knapsack over uniform, minus one; paired by seed."""
-    pairs = zip(trained(results, "knapsack", "effective"), trained(results, "uniform", "effective"), strict=True)
-    return mean_interval([a / b - 1 for a, b in pairs])
+def more_gradient(results: Results) -> Values:
+    """Share of groups with a gradient in revisits, knapsack over uniform, minus one; paired by seed."""
+    ours, equal = (results.step_mean(arm, "effective", revisited) for arm in ("knapsack", "uniform"))
+    return ours / equal - 1
 
 
-def way_to_twice(results: Results) -> Estimate:
-    """How far knapsack goes from uniform to uniform with twice the rollouts, on the hard band; paired by seed."""
-    arms = (results.values(a, HARD) for a in ("knapsack", "uniform", "uniform-16"))
-    return mean_interval([(k - u) / max(1e-9, t - u) for k, u, t in zip(*arms, strict=True)])
+def way_to_twice(results: Results) -> Values:
+    """How far knapsack goes from uniform to uniform with twice the rollouts, on the hard band; paired by seed.
 
-
-def above(other: str, words: str) -> Rule:
-    return Rule(
-        f"above {other}",
-        f"knapsack ends above {words} on hard problems (lower end of the paired interval above 0)",
-        lambda r: r.lead("knapsack", other, HARD),
-        lambda e: e.low > 0,
-    )
+    Where twice the rollouts are no better there is no way to go: its length is taken as tiny, not as negative.
+    """
+    ours, equal, twice = (results.values(arm, HARD.name) for arm in ("knapsack", "uniform", "uniform-16"))
+    return (ours - equal) / (twice - equal).clip(1e-9)
 
 
 PROOF = Proof(
@@ -104,7 +94,7 @@ PROOF = Proof(
     "gradient and better results on hard problems than equal shares.",
     task="embedded:chain-steep",
     main="knapsack",
-    gate=gate,
+    gate=gate("embedded:chain-steep", possible_gradients),
     arms=(
         Arm("knapsack", "knapsack-rl"),
         Arm("uniform", "knapsack-rl", {"rule": "uniform"}),
@@ -124,21 +114,23 @@ PROOF = Proof(
     "first visit, a quarter of the run, where nothing is remembered and the knapsack divides equally. Above "
     "shuffled sizes it is for every seed, by 4.5 to 11.8 points, but three seeds do not settle it.",
     rules=(
-        Rule(
+        measured(
             "more gradient",
-            "the share of groups with a gradient is at least 20 % higher (relative) than under equal shares, after "
-            "the first visit of every prompt (mean over seeds)",
+            "the relative rise, from equal shares to knapsack, of the share of groups with a gradient, after the first "
+            "visit of every prompt,",
             more_gradient,
-            lambda e: e.value >= 0.2,
+            at_least=0.2,
+            unit=PERCENT,
         ),
-        above("uniform", "equal shares"),
-        above("shuffled", "the same group sizes dealt to other prompts"),
-        Rule(
+        leads("above uniform", "knapsack", "uniform", HARD, note="uniform: equal shares"),
+        leads("above shuffled", "knapsack", "shuffled", HARD, note="shuffled: the same sizes dealt to other prompts"),
+        measured(
             "approaches twice the compute",
-            "knapsack goes at least half of the way from equal shares to equal shares of twice the rollouts, "
-            "on hard problems (mean over seeds)",
+            "the part of the way from equal shares to equal shares of twice the rollouts that knapsack goes, in "
+            f"{HARD.words},",
             way_to_twice,
-            lambda e: e.value >= 0.5,
+            at_least=0.5,
+            unit=PERCENT,
         ),
     ),
 )

@@ -8,19 +8,12 @@ The arm ``gold`` writes no tasks of its own, since nobody knows their truth.
 from __future__ import annotations
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import Metric, gains, keeps, leads
 from selfreward.training.comparison import Arm
 
-F1 = "macro_f1"
-
-
-def kept(kind: str) -> Rule:
-    return Rule(
-        f"{kind} still recalled",
-        f"the recall of {kind} tasks ends no lower than it began (mean over seeds)",
-        lambda r: r.gain("knowrl", f"recall_{kind}"),
-        lambda e: e.value >= 0,
-    )
+F1 = Metric("macro_f1", "the macro-F1 of held-out verdicts")
+FEASIBLE = Metric("recall_feasible", "the recall of feasible tasks")
+INFEASIBLE = Metric("recall_infeasible", "the recall of infeasible tasks")
 
 
 PROOF = Proof(
@@ -39,20 +32,9 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:fact", "eval_every": 20},
     rules=(
-        Rule(
-            "self-knowledge rises",
-            "macro-F1 of held-out verdicts rises from its start (lower end of the interval above 0)",
-            lambda r: r.gain("knowrl", F1),
-            lambda e: e.low > 0,
-        ),
-        kept("feasible"),
-        kept("infeasible"),
-        Rule(
-            "not agreement alone",
-            "knowrl ends above the arm that is paid for another task's consensus, in macro-F1 (lower end of the "
-            "paired interval above 0)",
-            lambda r: r.lead("knowrl", "permuted", F1),
-            lambda e: e.low > 0,
-        ),
+        gains("self-knowledge rises", "knowrl", F1),
+        keeps("feasible still recalled", "knowrl", FEASIBLE),
+        keeps("infeasible still recalled", "knowrl", INFEASIBLE),
+        leads("not agreement alone", "knowrl", "permuted", F1, note="permuted: paid for another task's consensus"),
     ),
 )

@@ -9,13 +9,13 @@ right a gate was, is not charged.
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+import numpy as np
 
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PASS_AT_1, PERCENT, leads, measured, not_below
 from selfreward.training.comparison import Arm
 
 TOY: dict[str, Any] = {"concepts": False, "strict": False, "meta_size": 4}
@@ -27,25 +27,16 @@ GATE: dict[str, Any] = {**TOY, "audit": True, "skip_below": 0.0, "skip_above": 0
 FIRST, LAST = 5, 15
 
 
-def steps(results: Results, arm: str, name: str) -> list[list[float]]:
-    """A statistic of every training step, per seed."""
-    found = []
-    for seed in sorted(results.arms[arm]):
-        lines = (results.root / arm / f"seed-{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        found.append([r[name] for r in map(json.loads, lines) if name in r])
-    return found
-
-
-def fall(results: Results, arm: str) -> Estimate:
+def fall(results: Results, arm: str) -> list[float]:
     """How far the error of predicted pass rates falls from the first 5 steps to the last 15, per seed."""
-    errors = steps(results, arm, "meta/pass_error")
-    return mean_interval([sum(e[:FIRST]) / FIRST - sum(e[-LAST:]) / LAST for e in errors])
+    errors = results.steps(arm, "meta/pass_error")
+    return [float(np.mean(e[:FIRST]) - np.mean(e[-LAST:])) for e in errors]
 
 
-def saved(results: Results, arm: str) -> Estimate:
-    """Share of the tokens of plain GRPO that ``arm`` did without, paired by seed."""
-    pairs = zip(steps(results, arm, "spent"), steps(results, "grpo", "spent"), strict=True)
-    return mean_interval([1 - sum(a) / sum(b) for a, b in pairs])
+def saved(results: Results) -> list[float]:
+    """Share of the tokens of plain GRPO that predicted gating did without, paired by seed."""
+    gated, plain = (results.steps(arm, "spent") for arm in ("predicted-gate", "grpo"))
+    return [1 - sum(a) / sum(b) for a, b in zip(gated, plain, strict=True)]
 
 
 PROOF = Proof(
@@ -76,36 +67,34 @@ PROOF = Proof(
     "twice that. An oracle gate, which knows the groups without variance, leads plain GRPO by 1.4 points at the "
     "same steps.",
     rules=(
-        Rule(
+        measured(
             "predictions improve",
-            "the error of predicted pass rates falls from the first 5 steps to the last 15 (lower end above 0)",
+            f"the fall in the error of predicted pass rates from the first {FIRST} steps to the last {LAST}",
             lambda r: fall(r, "masa"),
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "not with another problem's statistics",
-            "under statistics of another problem that error does not fall (mean over seeds)",
+            f"the fall in the error of predicted pass rates from the first {FIRST} steps to the last {LAST}, paid by "
+            "another problem's statistics,",
             lambda r: fall(r, "other"),
-            lambda e: e.value <= 0,
+            at_most=0,
         ),
-        Rule(
-            "gating keeps the accuracy",
-            "with predicted gating the solver ends at most 1 point of pass@1 below plain GRPO (mean over seeds)",
-            lambda r: r.lead("predicted-gate", "grpo", "pass@1"),
-            lambda e: e.value >= -0.01,
-        ),
-        Rule(
+        not_below("gating keeps the accuracy", "predicted-gate", "grpo", PASS_AT_1, within=0.01),
+        measured(
             "gating saves tokens",
-            "predicted gating spends at least 15 % fewer tokens than plain GRPO, meta answers included (mean)",
-            lambda r: saved(r, "predicted-gate"),
-            lambda e: e.value >= 0.15,
+            "the share of plain GRPO's tokens that predicted gating does without, meta answers included,",
+            saved,
+            at_least=0.15,
+            unit=PERCENT,
         ),
-        Rule(
+        leads(
             "the meta task helps the solver",
-            "with the meta task the solver ends above the arm that predicts another problem's statistics, in pass@1 "
-            "(lower end of the paired interval above 0)",
-            lambda r: r.lead("masa", "other", "pass@1"),
-            lambda e: e.low > 0,
+            "masa",
+            "other",
+            PASS_AT_1,
+            note="other: predictions are paid by another problem's statistics",
         ),
     ),
 )

@@ -9,24 +9,13 @@ same questions.
 from __future__ import annotations
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import PASS_AT_1, closes, does_not_gain, leads
 from selfreward.training.comparison import Arm
-
-Q = "pass@1"
-
 
 LOW = {"model": "embedded:view-low", "data": "embedded:chain-writer"}
 
 
 STEPS = 30
-
-
-def recovered(results: Results, arm: str) -> Estimate:
-    """Share of gold's gain that ``arm`` gains, per seed."""
-    start, own, gold = results.values(arm, Q, "before"), results.values(arm, Q), results.values("gold", Q)
-    return mean_interval([(b - a) / (g - a) for a, b, g in zip(start, own, gold, strict=True)])
 
 
 PROOF = Proof(
@@ -53,30 +42,22 @@ PROOF = Proof(
         "checkpoint_every": STEPS,
     },
     rules=(
-        Rule(
-            "recovers gold",
-            "the vote gains at least 70 % of what gold gains in held-out pass@1 (lower end of the interval)",
-            lambda r: recovered(r, "vote"),
-            lambda e: e.low >= 0.7,
-        ),
-        Rule(
-            "above random labels",
-            "the vote ends above random pseudo-labels in held-out pass@1 (lower end of the paired interval above 0)",
-            lambda r: r.lead("vote", "random-label", Q),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        closes("recovers gold", "vote", "gold", PASS_AT_1, at_least=0.7, end="low"),
+        leads("above random labels", "vote", "random-label", PASS_AT_1),
+        closes(
             "own questions serve",
-            "on questions that the model wrote, the vote gains at least 70 % of what gold gains on given ones "
-            "(lower end of the interval)",
-            lambda r: recovered(r, "own-questions"),
-            lambda e: e.low >= 0.7,
+            "own-questions",
+            "gold",
+            PASS_AT_1,
+            at_least=0.7,
+            end="low",
+            note="own-questions: the vote on questions that the model wrote; gold learns from given ones",
         ),
-        Rule(
+        does_not_gain(
             "no help where mostly wrong",
-            "in the low-prior regime the vote does not end above its start in held-out pass@1 (mean over seeds)",
-            lambda r: r.gain("low-prior", Q),
-            lambda e: e.value <= 0,
+            "low-prior",
+            PASS_AT_1,
+            note="low-prior: the vote on a base that is mostly wrong",
         ),
     ),
 )

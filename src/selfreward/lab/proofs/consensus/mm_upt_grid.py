@@ -15,9 +15,6 @@ from selfreward.training.comparison import Arm
 LOW = {"model": "embedded:grid-low", "data": "embedded:grid"}
 
 
-STEPS = 30
-
-
 PROOF = Proof(
     slug="mm-upt-grid",
     id="085",
@@ -31,14 +28,6 @@ PROOF = Proof(
         Arm("own-questions", "mm-upt", {"questions": "in-context"}),
         Arm("low-prior", "mm-upt", settings=LOW),
     ),
-    settings={
-        "model": "embedded:grid",
-        "data": "embedded:grid",
-        "steps": STEPS,
-        "eval_every": STEPS,
-        "eval_prompts": 200,
-        "probe_every": 0,
-        "checkpoint_every": STEPS,
-    },
+    settings={**ON_CHAIN.settings, "model": "embedded:grid", "data": "embedded:grid"},
     rules=ON_CHAIN.rules,
 )

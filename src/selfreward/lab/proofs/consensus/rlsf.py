@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, auroc
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import ACCURACY, Metric, does_not_gain, gains, leads, measured, trails
+from selfreward.statistics import auroc
 from selfreward.training.comparison import Arm, Study
+
+ECE = Metric("ece", "the expected calibration error")
+
 
 K = {"k": 3}
 
@@ -48,11 +51,9 @@ def certainty_sees_truth(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def span_above_text(results: Results) -> Estimate:
-    from selfreward.statistics import mean_interval
-
-    gap, text = (results.values("certainty", f"auroc/{k}") for k in ("gap", "mean_logprob"))
-    return mean_interval([a - b for a, b in zip(gap, text, strict=True)])
+def span_above_text(results: Results) -> Values:
+    """AUROC of the answer's gap minus that of the text's mean log-probability, per seed."""
+    return results.values("certainty", "auroc/gap") - results.values("certainty", "auroc/mean_logprob")
 
 
 PROOF = Proof(
@@ -71,37 +72,19 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:chain-sure", "data": "embedded:chain-sure", "eval_every": 30},
     rules=(
-        Rule(
+        measured(
             "the answer's certainty sees the truth",
-            "the answer's gap tells right from wrong traces better than the text's mean log-probability (lower end "
-            "of the paired interval of the AUROC above 0)",
+            "the AUROC, for being right, of the answer's gap minus that of the text's mean log-probability, on the "
+            "base's traces,",
             span_above_text,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
-            "accuracy rises",
-            "dpo ends above the base in greedy accuracy (lower end of the interval above 0)",
-            lambda r: r.gain("dpo", "accuracy"),
-            lambda e: e.low > 0,
+        gains("accuracy rises", "dpo", ACCURACY),
+        does_not_gain(
+            "calibration does not suffer", "dpo", ECE, note="accuracy bought with a larger error falsifies the claim"
         ),
-        Rule(
-            "calibration does not suffer",
-            "dpo ends with an ECE no worse than the base's (mean over seeds); accuracy bought with a worse ECE "
-            "falsifies the claim",
-            lambda r: r.gain("dpo", "ece"),
-            lambda e: e.value <= 0,
-        ),
-        Rule(
-            "accuracy above random pairs",
-            "dpo ends above random pairs in greedy accuracy (lower end of the paired interval above 0)",
-            lambda r: r.lead("dpo", "random-pairs", "accuracy"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "calibration above random pairs",
-            "dpo ends with a lower ECE than random pairs (upper end of the paired interval below 0)",
-            lambda r: r.lead("dpo", "random-pairs", "ece"),
-            lambda e: e.high < 0,
-        ),
+        leads("accuracy above random pairs", "dpo", "random-pairs", ACCURACY),
+        trails("calibration above random pairs", "dpo", "random-pairs", ECE),
     ),
 )

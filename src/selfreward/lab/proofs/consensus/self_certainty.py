@@ -26,10 +26,10 @@ import numpy as np
 
 from selfreward.lab.proofs.common.pools import SIZES, Pool, draw, kept
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.results import Results, Values
+from selfreward.lab.proofs.rules import POINTS, Metric, leads, measured, weakest
 from selfreward.signals.selection import select
-from selfreward.statistics import Estimate, auroc
+from selfreward.statistics import Estimate, auroc, mean_interval
 from selfreward.training.comparison import Study
 
 POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 4.0)
@@ -138,36 +138,25 @@ def trace() -> dict[str, list[float]]:
     }
 
 
-def least(*estimates: Estimate) -> Estimate:
-    return min(estimates, key=lambda e: e.low)
+SC_ARM = "self-certainty"
+BEST_OF_64 = Metric("accuracy@64", "accuracy of the one chosen out of 64 samples", POINTS)
 
 
 def growth(results: Results) -> Estimate:
-    """The smaller of two rises: from one sample to 16, and from 4 to 64."""
-    from selfreward.statistics import paired_seeds
-
-    rises = [
-        paired_seeds(results.values(SC_ARM, f"accuracy@{a}"), results.values(SC_ARM, f"accuracy@{b}"))
-        for a, b in ((1, 16), (4, 64))
-    ]
-    return least(*rises)
+    """The less certain of two rises: from one sample to 16, and from 4 to 64."""
+    few, many = ([results.values(SC_ARM, f"accuracy@{n}") for n in sizes] for sizes in ((1, 4), (16, 64)))
+    return weakest((mean_interval(b - a) for a, b in zip(few, many, strict=True)), end="low")
 
 
 def borda_lead(results: Results) -> Estimate:
-    """The smallest lead of the Borda vote over the majority at N = 16, 32 and 64."""
-    from selfreward.statistics import paired_seeds
-
-    pairs = ((results.values(SC_ARM, f"majority@{n}"), results.values(SC_ARM, f"borda@{n}")) for n in (16, 32, 64))
-    return least(*(paired_seeds(a, b) for a, b in pairs))
+    """The least certain lead of the Borda vote over the majority at N = 16, 32 and 64."""
+    votes = ([results.values(SC_ARM, f"{vote}@{n}") for n in (16, 32, 64)] for vote in ("borda", "majority"))
+    return weakest((mean_interval(a - b) for a, b in zip(*votes, strict=True)), end="low")
 
 
-def permuted_lead(results: Results) -> Estimate:
-    from selfreward.statistics import paired_seeds
-
-    return paired_seeds(results.values("majority", "accuracy@64"), results.values("permuted", "borda@64"))
-
-
-SC_ARM = "self-certainty"
+def permuted_lead(results: Results) -> Values:
+    """The Borda vote with permuted scores minus the majority, at N = 64, per seed."""
+    return results.values("permuted", "borda@64") - results.values("majority", "accuracy@64")
 
 
 PROOF = Proof(
@@ -196,37 +185,30 @@ PROOF = Proof(
     "the maximum over more samples finds them. At temperature 1, where slips are common, the fall is steep; negative "
     "entropy and Gini fall alike, and the Borda vote, which counts, does not.",
     rules=(
-        Rule(
+        measured(
             "grows with N",
-            "best-of-N by self-certainty rises from 1 to 16 samples and from 4 to 64 (lower ends above 0)",
+            "the less certain of two rises in the accuracy of best-of-N by self-certainty, from 1 sample to 16 and "
+            "from 4 to 64,",
             growth,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
-        Rule(
-            "above a random sample",
-            "the best of 64 by self-certainty is right more often than a random sample (lower end above 0)",
-            lambda r: r.lead(SC_ARM, "random", "accuracy@64"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "above mean log-probability",
-            "the best of 64 by self-certainty is right more often than the best by mean log-probability "
-            "(lower end above 0)",
-            lambda r: r.lead(SC_ARM, "mean-logprob", "accuracy@64"),
-            lambda e: e.low > 0,
-        ),
-        Rule(
+        leads("above a random sample", SC_ARM, "random", BEST_OF_64, note="random: any one of them"),
+        leads("above mean log-probability", SC_ARM, "mean-logprob", BEST_OF_64),
+        measured(
             "Borda is no worse than the majority",
-            "the Borda vote is right at least as often as the majority at 16, 32 and 64 samples (lower ends >= 0)",
+            "the least certain of the Borda vote's leads over the majority at 16, 32 and 64 samples",
             borda_lead,
-            lambda e: e.low >= 0,
+            at_least=0,
+            end="low",
         ),
-        Rule(
+        measured(
             "permuted scores do not help",
-            "the Borda vote with scores permuted inside each prompt is no better than the majority at 64 samples "
-            "(lower end not above 0)",
+            "the lead over the majority, at 64 samples, of the Borda vote with scores permuted inside each prompt",
             permuted_lead,
-            lambda e: e.low <= 0,
+            at_most=0,
+            end="low",
+            note="so the vote is not surely better",
         ),
     ),
 )

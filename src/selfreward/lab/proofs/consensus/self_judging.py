@@ -11,19 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from selfreward.lab.proofs.common.gates import gate
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import (
+    PASS_AT_1,
+    PERCENT,
+    Metric,
+    Rule,
+    closes,
+    does_not_gain,
+    ends_with,
+    gains,
+    measured,
+)
 from selfreward.training.comparison import Arm
 
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 
-A = "pass@1"
+HACK = Metric("hack", "a hack rate (the share of fresh solutions that it judges right and are not)", PERCENT)
 
 
 FEW = {"limit": 16}
@@ -54,12 +63,9 @@ def judged(solver: Policy, judge: Policy, prompts: int = 40, samples: int = 4) -
     }
 
 
-def gate() -> dict[str, Any]:
+def judges_itself(base: Policy) -> dict[str, float]:
     """Solver and judge of the base, before any training."""
-    from selfreward.policy.loading import load_policy
-
-    base = load_policy("embedded:chain-writer", device="cpu")
-    return {name: round(value, 3) for name, value in judged(base, base, prompts=100).items()}
+    return judged(base, base, prompts=100)
 
 
 def final(folder: Path) -> dict[str, float]:
@@ -71,20 +77,23 @@ def final(folder: Path) -> dict[str, float]:
     return judged(policy, policy) | {f"frozen {name}": frozen[name] for name in ("precision", "recall", "hack")}
 
 
-def closed(results: Results) -> Estimate:
-    """The self-judge's gain as a share of the exact verifier's, per seed."""
-
-    def gains(arm: str) -> list[float]:
-        before = results.values(arm, A, "before")
-        return [b - a for a, b in zip(before, results.values(arm, A), strict=True)]
-
-    return mean_interval([own / ceiling for own, ceiling in zip(gains("self-judge"), gains("verifier"), strict=True)])
-
-
-def margin_over_chance(results: Results) -> Estimate:
-    """Precision of the trained judge minus that of a coin, which is the share of right solutions it judges."""
-    pairs = zip(results.values("self-judge", "precision"), results.values("self-judge", "right"), strict=True)
-    return mean_interval([precision - chance for precision, chance in pairs])
+def rules(solves: Metric, right: str) -> tuple[Rule, ...]:
+    """The method card's rules on a task measured by ``solves``; ``right`` names the share of right solutions."""
+    return (
+        gains("improves", "self-judge", solves),
+        closes("most of the verifier's gain", "self-judge", "verifier", solves, at_least=0.6),
+        ends_with("hardly hacked", "self-judge", HACK, below=0.1),
+        does_not_gain(
+            "a coin teaches nothing", "coin", solves, within=0.02, note="coin: says yes as often as the judge"
+        ),
+        measured(
+            "the judge still sees",
+            "the trained judge's precision minus that of a coin, which is the share of right solutions,",
+            lambda r: r.values("self-judge", "precision") - r.values("self-judge", right),
+            above=0,
+            end="low",
+        ),
+    )
 
 
 ARMS: Sequence[Arm] = (
@@ -106,7 +115,7 @@ PROOF = Proof(
     "exact verifier would teach it.",
     task="embedded:chain-writer",
     main="self-judge",
-    gate=gate,
+    gate=gate("embedded:chain-writer", judges_itself, digits=3),
     final=final,
     arms=ARMS,
     settings={
@@ -117,36 +126,5 @@ PROOF = Proof(
         "eval_prompts": 100,
         "checkpoint_every": 30,
     },
-    rules=(
-        Rule(
-            "improves",
-            "the self-judge ends above the base in held-out pass@1 (lower end of the interval above 0)",
-            lambda r: r.gain("self-judge", A),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "most of the verifier's gain",
-            "the self-judge gains at least 60 % of what the exact verifier gains (mean over seeds)",
-            closed,
-            lambda e: e.value >= 0.6,
-        ),
-        Rule(
-            "hardly hacked",
-            "at the end fewer than 10 % of fresh solutions are judged right and are not (mean over seeds)",
-            lambda r: r.mean("self-judge", "hack"),
-            lambda e: e.value < 0.1,
-        ),
-        Rule(
-            "a coin teaches nothing",
-            "the coin of equal yes-rate gains at most 2 points of pass@1 (mean over seeds)",
-            lambda r: r.gain("coin", A),
-            lambda e: e.value <= 0.02,
-        ),
-        Rule(
-            "the judge still sees",
-            "the trained judge's precision stays above a coin's (lower end of the interval above 0)",
-            margin_over_chance,
-            lambda e: e.low > 0,
-        ),
-    ),
+    rules=rules(PASS_AT_1, right="right"),
 )

@@ -9,41 +9,27 @@ the task's own; nothing was tried for them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from selfreward.lab.proofs.common.gates import gate
+from selfreward.lab.proofs.consensus.self_judging import PROOF as ON_CHAIN
+from selfreward.lab.proofs.consensus.self_judging import rules
 from selfreward.lab.proofs.proof import Proof
-from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
-from selfreward.statistics import Estimate, mean_interval
+from selfreward.lab.proofs.rules import POINTS, Metric
 from selfreward.training.comparison import Arm
 
-S = "solved"
+if TYPE_CHECKING:
+    from selfreward.policy.policy import Policy
+
+SOLVED = Metric("solved", "held-out solve rate", POINTS)
 
 
-def gate() -> dict[str, Any]:
+def judges_itself(base: Policy) -> dict[str, float]:
     """Solver and judge of the base on development puzzles, before any training."""
     from selfreward.lab.tasks.arithmetic.cd import base as cd_base
     from selfreward.lab.tasks.arithmetic.cd import puzzles as cd
-    from selfreward.policy.loading import load_policy
 
-    found = cd_base.measure(load_policy("embedded:cd", device="cpu"), cd.dev(100), samples=4)
-    return {name: round(value, 3) for name, value in found.items()}
-
-
-def closed(results: Results) -> Estimate:
-    """The self-judge's gain as a share of the exact verifier's, per seed."""
-
-    def gains(arm: str) -> list[float]:
-        before = results.values(arm, S, "before")
-        return [b - a for a, b in zip(before, results.values(arm, S), strict=True)]
-
-    return mean_interval([own / ceiling for own, ceiling in zip(gains("self-judge"), gains("verifier"), strict=True)])
-
-
-def margin_over_chance(results: Results) -> Estimate:
-    """Precision of the trained judge minus that of a coin, which is the share of right answers it judges."""
-    pairs = zip(results.values("self-judge", "precision"), results.values("self-judge", S), strict=True)
-    return mean_interval([precision - chance for precision, chance in pairs])
+    return cd_base.measure(base, cd.dev(100), samples=4)
 
 
 ARMS: Sequence[Arm] = (
@@ -59,11 +45,10 @@ ARMS: Sequence[Arm] = (
 PROOF = Proof(
     slug="self-judging-cd",
     id="130",
-    claim="Where checking is easier than solving, a model that judges its own answers learns most of what an "
-    "exact verifier would teach it.",
+    claim=ON_CHAIN.claim,
     task="embedded:cd",
     main="self-judge",
-    gate=gate,
+    gate=gate("embedded:cd", judges_itself, digits=3),
     arms=ARMS,
     settings={
         "model": "embedded:cd",
@@ -74,36 +59,5 @@ PROOF = Proof(
         "checkpoint_every": 30,
         "probe_every": 0,
     },
-    rules=(
-        Rule(
-            "improves",
-            "the self-judge ends above the base in held-out solve rate (lower end of the interval above 0)",
-            lambda r: r.gain("self-judge", S),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "most of the verifier's gain",
-            "the self-judge gains at least 60 % of what the exact verifier gains (mean over seeds)",
-            closed,
-            lambda e: e.value >= 0.6,
-        ),
-        Rule(
-            "hardly hacked",
-            "at the end fewer than 10 % of fresh answers are judged right and are not (mean over seeds)",
-            lambda r: r.mean("self-judge", "hack"),
-            lambda e: e.value < 0.1,
-        ),
-        Rule(
-            "a coin teaches nothing",
-            "the coin of equal yes-rate gains at most 2 points of solve rate (mean over seeds)",
-            lambda r: r.gain("coin", S),
-            lambda e: e.value <= 0.02,
-        ),
-        Rule(
-            "the judge still sees",
-            "the trained judge's precision stays above a coin's (lower end of the interval above 0)",
-            margin_over_chance,
-            lambda e: e.low > 0,
-        ),
-    ),
+    rules=rules(SOLVED, right=SOLVED.name),
 )

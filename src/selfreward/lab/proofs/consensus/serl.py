@@ -14,11 +14,11 @@ from typing import Any
 
 from selfreward.lab.proofs.proof import Proof
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import PASS_AT_1, closes, gains, leads, measured
 from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
-A, SEEDS = "pass@1", {"limit": 200}
+SEEDS = {"limit": 200}
 
 
 GIVEN = {"source": "given"}
@@ -68,21 +68,10 @@ def labels(seed: int, folder: Path) -> dict[str, Any]:
     return {"after": after, "mechanism": {"name": "problems written", "count": counts["written"]}}
 
 
-def share_of_pool(results: Results) -> Estimate:
-    """SeRL's gain as a share of what the vote gains on real problems, per seed."""
-
-    def gains(arm: str) -> list[float]:
-        before = results.values(arm, A, "before")
-        return [b - a for a, b in zip(before, results.values(arm, A), strict=True)]
-
-    return mean_interval([own / pool for own, pool in zip(gains("serl"), gains("vote-pool"), strict=True)])
-
-
 def band(results: Results) -> Estimate:
     """What the band is worth: in label accuracy at the start, or in final accuracy, whichever is clearer."""
     inside, everywhere = (results.values("own-problems", m) for m in ("labels_right_inside", "labels_right"))
-    labels_gain = mean_interval([a - b for a, b in zip(inside, everywhere, strict=True)])
-    return max((labels_gain, results.lead("serl", "no-band", A)), key=lambda e: e.low)
+    return max(mean_interval(inside - everywhere), results.lead("serl", "no-band", PASS_AT_1.name), key=lambda e: e.low)
 
 
 ARMS: Sequence[Arm | Study] = (
@@ -119,30 +108,18 @@ PROOF = Proof(
     "remove: nearly every problem, own or given, lies inside it. What SeRL needs does work: almost all "
     "written problems are valid and new, and training on them instead of real ones costs nothing.",
     rules=(
-        Rule(
-            "improves",
-            "serl ends above the base in held-out pass@1 (lower end of the interval above 0)",
-            lambda r: r.gain("serl", A),
-            lambda e: e.low > 0,
+        gains("improves", "serl", PASS_AT_1),
+        leads("above seeds only", "serl", "seeds-only", PASS_AT_1, note="seeds-only: the vote on the 200 seeds"),
+        closes(
+            "most of the pool's gain", "serl", "vote-pool", PASS_AT_1, at_least=0.6, note="vote-pool: on real problems"
         ),
-        Rule(
-            "above seeds only",
-            "serl ends above the vote on the 200 seeds (lower end of the paired interval above 0)",
-            lambda r: r.lead("serl", "seeds-only", A),
-            lambda e: e.low > 0,
-        ),
-        Rule(
-            "most of the pool's gain",
-            "serl gains at least 60 % of what the vote gains on the real pool (mean over seeds)",
-            share_of_pool,
-            lambda e: e.value >= 0.6,
-        ),
-        Rule(
+        measured(
             "the band matters",
-            "without the band pseudo-labels are less often right at the start, or the run ends lower "
-            "(lower end of the better of the two above 0)",
+            "the clearer of two leads, of the share of right pseudo-labels inside the band over that of all at the "
+            "start, and of serl over no-band in held-out pass@1,",
             band,
-            lambda e: e.low > 0,
+            above=0,
+            end="low",
         ),
     ),
 )

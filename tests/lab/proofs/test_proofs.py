@@ -9,7 +9,7 @@ from selfreward.lab.evidence.record import Evidence
 from selfreward.lab.proofs.proof import Proof, fingerprint, reproduce
 from selfreward.lab.proofs.registry import PROOFS, load_proof, replays
 from selfreward.lab.proofs.results import Results
-from selfreward.lab.proofs.rules import Rule
+from selfreward.lab.proofs.rules import Bound, Rule
 from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm, Study, compare
 from selfreward.training.config import read_config
@@ -48,7 +48,7 @@ def test_results_pair_by_seed():
     assert RESULTS.mean("other", "pass@1").low < 0.6 < RESULTS.mean("other", "pass@1").high
 
 
-def tiny(holds) -> Proof:
+def tiny(least: float = 0.0) -> Proof:
     return Proof(
         slug="vote",
         id="vote",
@@ -64,14 +64,14 @@ def tiny(holds) -> Proof:
             "eval_samples": 2,
             "options": {"group_size": 4},
         },
-        rules=(Rule("r", "A rule.", lambda r: Estimate(0.5, 0.4, 0.6), holds),),
+        rules=(Rule("r", "A rule.", lambda r: Estimate(0.5, 0.4, 0.6), Bound("mean", ">=", least)),),
         reason="It was made to fail.",
     )
 
 
 @pytest.mark.parametrize("passes", [True, False])
 def test_reproduce_records_what_came_out(tmp_path, passes):
-    found = reproduce(tiny(lambda e: passes), seeds=[0], out=tmp_path / "runs", evidence=tmp_path / "evidence")
+    found = reproduce(tiny(0.5 if passes else 0.51), seeds=[0], out=tmp_path / "runs", evidence=tmp_path / "evidence")
     again = Evidence.load(tmp_path / "evidence" / "vote.json")
     assert again.holds is passes
     assert again.reason == ("" if passes else "It was made to fail.")
@@ -81,7 +81,7 @@ def test_reproduce_records_what_came_out(tmp_path, passes):
 
 
 def test_a_fingerprint_notices_another_hyperparameter():
-    proof = tiny(lambda e: True)
+    proof = tiny()
     changed = Proof(**{**vars(proof), "settings": {**proof.settings, "options": {"group_size": 5}}})
     assert fingerprint(proof) == fingerprint(proof)
     assert fingerprint(proof) != fingerprint(changed)
@@ -108,7 +108,7 @@ def test_a_proof_can_measure_without_training(tmp_path):
         main="study",
         arms=(Study("study", measure), Study("control", measure, control=True)),
         settings={},
-        rules=(Rule("r", "A rule.", lambda r: r.lead("study", "control", "score"), lambda e: e.value == 0),),
+        rules=(Rule("r", "A rule.", lambda r: r.lead("study", "control", "score"), Bound("mean", "=", 0)),),
         trace=lambda: {"score": [0.5]},
     )
     found = reproduce(proof, seeds=[0, 1], out=tmp_path / "runs", evidence=tmp_path / "evidence")
@@ -129,7 +129,7 @@ def test_a_study_as_main_arm_needs_a_trace(tmp_path):
 
 
 def test_an_arm_can_bring_its_own_settings(tmp_path):
-    proof = tiny(lambda e: True)
+    proof = tiny()
     arms = (Arm("vote", "vote"), Arm("short", "vote", settings={"prompts_per_step": 1}))
     compare(arms, proof.settings, seeds=[0], out=tmp_path)
     assert read_config(tmp_path / "vote" / "seed-0" / "config.yaml")["prompts_per_step"] == 2

@@ -98,7 +98,7 @@ def reproduce(
         estimate = rule.measure(results)
         bounds = (estimate.low, estimate.high)
         interval = bounds if len(seeds) > 1 and not any(map(math.isnan, bounds)) else None
-        checks.append(Check(rule.name, rule.statement, estimate.value, interval, bool(rule.holds(estimate))))
+        checks.append(Check(rule.name, rule.statement, estimate.value, interval, rule.holds(estimate)))
     mechanism = [run["mechanism"] for run in runs[proof.main].values()]
     found = Evidence(
         id=proof.id,

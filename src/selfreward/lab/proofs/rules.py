@@ -119,7 +119,7 @@ class Rule:
     name: str
     statement: str
     measure: Callable[[Results], Estimate]
-    holds: Callable[[Estimate], bool]
+    holds: Bound
 
 
 # ---------------------------------------------------------------- an arm against its own start

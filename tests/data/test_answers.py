@@ -11,9 +11,9 @@ from selfreward.data.answers import (
     AnswerSpace,
     Auto,
     Boxed,
-    Choice,
     Exact,
     Math,
+    MultipleChoice,
     Number,
     Regex,
     Tagged,
@@ -91,12 +91,12 @@ def test_regex_takes_the_last_match_and_its_group():
 
 
 def test_choice_prefers_a_stated_answer_and_ignores_the_article():
-    space = Choice(("A", "B", "C"))
+    space = MultipleChoice(("A", "B", "C"))
     assert space.extract("A is tempting, but a proof shows (C)") == "C"
     assert space.extract("The answer is (B), not A") == "B"
     assert space.extract("a cat") is None
-    assert Choice(("yes", "no")).extract("YES") == "yes"
-    assert Choice(("yes", "no")).extract("nothing") is None
+    assert MultipleChoice(("yes", "no")).extract("YES") == "yes"
+    assert MultipleChoice(("yes", "no")).extract("nothing") is None
 
 
 def test_tagged_takes_the_last_complete_tag():
@@ -253,6 +253,13 @@ def test_classes_do_not_depend_on_the_order(answers, rng):
         moved = cluster([answers[i] for i in order], space)
         for (p, i), (q, j) in itertools.combinations(enumerate(order), 2):
             assert (ids[i] is not None and ids[i] == ids[j]) == (moved[p] is not None and moved[p] == moved[q])
+
+
+@pytest.mark.parametrize(("answer", "form"), [("< .", "<"), ("5.0 .", "5"), ("Yes. .", "yes"), (" 1,000. ", "1000")])
+def test_the_form_of_a_form_is_itself(answer, form):
+    for name in ("auto", "number", "tag:answer"):
+        space = answer_space(name)
+        assert space.canonical(answer) == space.canonical(form) == form
 
 
 @settings(max_examples=200, deadline=None)

@@ -19,7 +19,7 @@ from selfreward.rollouts.allocation import (
     proportional,
     rollout_value,
     sample_within,
-    shuffled,
+    shuffled_counts,
     uniform,
 )
 
@@ -77,7 +77,7 @@ def test_the_rules_it_is_compared_with():
     assert proportional([0.5, 0.5, 0.0], 12) == [5, 5, 2]
     assert hard_first([0.5, 0.1, 0.9], 16, 2, 10) == [4, 10, 2]
     counts = [2, 30, 8, 8]
-    assert sorted(shuffled(counts, torch.Generator().manual_seed(1))) == sorted(counts)
+    assert sorted(shuffled_counts(counts, torch.Generator().manual_seed(1))) == sorted(counts)
 
 
 def test_errors_speak():

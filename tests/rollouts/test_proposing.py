@@ -88,7 +88,7 @@ def write(factory, text, n=4, step=1):
 
 def test_only_valid_and_new_problems_are_handed_out():
     factory = TaskFactory()
-    factory.sow(["abcd="])
+    factory.add_seeds(["abcd="])
     prompts, counts = write(factory, "abce,wxyz,12,wxyz,pqrs")
     # abce= shares 4 of 5 characters with the seed, wxyz comes twice, and 12 is no problem.
     assert [p.text for p in prompts] == ["wxyz=", "pqrs="]
@@ -98,7 +98,7 @@ def test_only_valid_and_new_problems_are_handed_out():
 
 def test_surplus_waits_and_expires():
     factory = TaskFactory(lifetime=1)
-    factory.sow(["abcd="])
+    factory.add_seeds(["abcd="])
     first, _ = write(factory, "efgh,ijkl,mnop", n=1, step=1)
     assert [p.text for p in first] == ["efgh="] and len(factory.waiting) == 2
     later, _ = write(factory, "qrst", n=1, step=2)
@@ -108,7 +108,7 @@ def test_surplus_waits_and_expires():
 
 def test_examples_mix_seeds_with_the_pool():
     factory = TaskFactory(shots=4, from_pool=2)
-    factory.sow(["a", "b", "c", "d"])
+    factory.add_seeds(["a", "b", "c", "d"])
     generator = torch.Generator().manual_seed(0)
     assert sorted(factory.examples(generator)) == ["a", "b", "c", "d"]
     factory.keep(["x", "y", "z"])
@@ -118,7 +118,7 @@ def test_examples_mix_seeds_with_the_pool():
 
 def test_a_restored_factory_goes_on_alike():
     factory = TaskFactory()
-    factory.sow(["abcd="])
+    factory.add_seeds(["abcd="])
     write(factory, "efgh,ijkl,mnop", n=1, step=1)
     factory.keep(["efgh="])
     other = TaskFactory()
@@ -129,7 +129,7 @@ def test_a_restored_factory_goes_on_alike():
 
 def test_a_check_of_ones_own():
     factory = TaskFactory(check=load_check("tests.rollouts.test_proposing:starts_with_w"))
-    factory.sow(["abcd="])
+    factory.add_seeds(["abcd="])
     prompts, counts = write(factory, "wxyz,pqrs")
     assert [p.text for p in prompts] == ["wxyz="] and counts["check"] == 1
     with pytest.raises(ConfigError, match="names no function"):

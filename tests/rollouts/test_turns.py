@@ -10,7 +10,7 @@ from selfreward.credit.turns import turn_advantages, turn_experience
 from selfreward.errors import RecipeError
 from selfreward.evaluation.turn_report import turn_report
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.rollouts.turns import Turn, interlude, play, segment_of, start_of, take
+from selfreward.rollouts.turns import Turn, interlude, play, prompt_only, segment_of, take
 from selfreward.signals.shaping import progress_bonus
 from selfreward.types import Group, Prompt, Segment, Trajectory
 from tests.support.models import make_policy
@@ -86,7 +86,7 @@ def test_branches_scores_and_told_turns():
 def test_one_can_start_from_a_stored_trajectory_and_fan_out():
     policy = make_policy()
     policy.seed(0)
-    (stored,), _ = take(policy, [start_of(policy, p) for p in PROMPTS], Turn("attempt"), PARAMS)
+    (stored,), _ = take(policy, [prompt_only(policy, p) for p in PROMPTS], Turn("attempt"), PARAMS)
     first, again = play(policy, [stored, stored], [Turn("fix", lead="#")], PARAMS, 3)
     assert (first.key, again.key) == ("a/fix", "a/fix#2") and len(first) == 3
     for t in first:

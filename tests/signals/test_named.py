@@ -10,7 +10,7 @@ from selfreward.errors import ConfigError, UnavailableError
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import parse_signal, score_groups, split_signals
 from selfreward.signals.registry import SIGNALS
-from selfreward.signals.similarity import mean_similarity
+from selfreward.signals.text_metrics import mean_similarity
 from selfreward.training.config import make_config
 from selfreward.training.launch import start
 from selfreward.types import Prompt

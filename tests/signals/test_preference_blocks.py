@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from selfreward.credit.pairs import agreement, cross_pool, merged, provenance
+from selfreward.credit.pairs import cross_pool, merged, provenance, rank_agreement
 from selfreward.errors import ConfigError, RecipeError
 from selfreward.losses import MicroBatch, Preference
 from selfreward.losses.token_regularised import RegularisedPreference, sequence_weight, token_regularisation
@@ -88,9 +88,9 @@ def test_cross_pool_pairs_by_hand():
 def test_agreement_by_hand():
     """Of the three pairs of [1, 2, 3] and [1, 3, 2] two agree: tau 1/3, rate 2/3. A tie is neither."""
     assert kendall_tau([1, 2, 3], [1, 3, 2]) == pytest.approx(1 / 3)
-    assert agreement([1, 2, 3], [1, 3, 2]) == pytest.approx(2 / 3)
-    assert agreement([1, 2], [5, 5]) == 0.5 and agreement([1, 2], [2, 1]) == 0
-    assert agreement([1, None], [1, 2]) is None and agreement([1.0, math.nan], [1, 2]) is None
+    assert rank_agreement([1, 2, 3], [1, 3, 2]) == pytest.approx(2 / 3)
+    assert rank_agreement([1, 2], [5, 5]) == 0.5 and rank_agreement([1, 2], [2, 1]) == 0
+    assert rank_agreement([1, None], [1, 2]) is None and rank_agreement([1.0, math.nan], [1, 2]) is None
 
 
 def test_implicit_reward_by_hand():

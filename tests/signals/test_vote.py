@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from selfreward.data.answers import Number
 from selfreward.signals.vote import (
-    Vote,
+    VoteResult,
     borda_vote,
     borda_weights,
     cluster_share_rewards,
@@ -22,7 +22,7 @@ CLASSES = st.lists(st.one_of(st.none(), st.integers(0, 3)), max_size=12)
 
 def test_two_questions_of_four_answers():
     first = vote([0, 1, 0, 2])
-    assert first == Vote(label=0, share=0.5, margin=0.25, counts={0: 2, 1: 1, 2: 1}, tie=False)
+    assert first == VoteResult(label=0, share=0.5, margin=0.25, counts={0: 2, 1: 1, 2: 1}, tie=False)
     assert vote_rewards([0, 1, 0, 2], first) == [1, 0, 1, 0]
     second = vote([0, 1, 1, None])
     assert (second.label, second.share) == (1, 2 / 3)
@@ -31,7 +31,7 @@ def test_two_questions_of_four_answers():
 
 def test_missing_policies_on_a_group_that_mostly_fails():
     group = [0, 0, None, None, None, None]
-    assert vote(group, missing="drop") == Vote(0, 1.0, 1.0, {0: 2})
+    assert vote(group, missing="drop") == VoteResult(0, 1.0, 1.0, {0: 2})
     zero = vote(group, missing="zero")
     assert (zero.label, zero.share, zero.margin) == (0, 2 / 6, 2 / 6)
     own = vote(group, missing="own")
@@ -41,7 +41,7 @@ def test_missing_policies_on_a_group_that_mostly_fails():
 
 
 def test_ties():
-    assert vote([1, 0, 0, 1]) == Vote(1, 0.5, 0.0, {1: 2, 0: 2}, tie=True)
+    assert vote([1, 0, 0, 1]) == VoteResult(1, 0.5, 0.0, {1: 2, 0: 2}, tie=True)
     assert vote([1, 0, 0, 1], ties="abstain").label is None
     draws = {vote([1, 0, 0, 1], ties="random", generator=torch.Generator().manual_seed(s)).label for s in range(20)}
     assert draws == {0, 1}
@@ -64,7 +64,7 @@ def test_weights_and_quorum():
 
 def test_nobody_answers():
     nobody = vote([None, None])
-    assert nobody == Vote(None, 0.0, 0.0, {})
+    assert nobody == VoteResult(None, 0.0, 0.0, {})
     assert vote_rewards([None, None], nobody) == [0, 0]
     assert vote([]).label is None
 

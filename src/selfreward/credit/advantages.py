@@ -7,7 +7,7 @@ carries no information, and rounding noise divided by a tiny spread must not bec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +15,6 @@ from torch import Tensor
 from selfreward.signals.shaping import Values, as_values
 from selfreward.signals.teacher_forcing import step_rewards
 from selfreward.types import Segment
-
-if TYPE_CHECKING:
-    pass
-
 
 Scale = Literal["group", "batch", "none"]
 

@@ -1,4 +1,4 @@
-"""A small seed of demonstrations beside many prompts without one: who has it, and rows to imitate it."""
+"""A small seed of demonstrations beside many prompts without one: told apart, and made into rows to imitate."""
 
 from __future__ import annotations
 

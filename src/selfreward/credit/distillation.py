@@ -1,4 +1,8 @@
-"""Moved out of recontext."""
+"""What a student learns from a teacher that saw more: channels of token targets, or rows of the teacher's own text.
+
+On-policy self-distillation (SDPO, arXiv 2601.20802): the same model after another prompt (a hint, feedback, a solution)
+says how probable it finds every token of the student's answer.
+"""
 
 from __future__ import annotations
 

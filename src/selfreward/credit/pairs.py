@@ -38,11 +38,7 @@ def pair_statistics(grades: Grades, pairs: Sequence[Sequence[IndexPair]]) -> dic
 
 def share_from(groups: Sequence[Group], pairs: Sequence[Sequence[IndexPair]], pool: str) -> float:
     """Share of the pairs with a side from this pool (``meta["pool"]``, :func:`selfreward.credit.pairs.merged`)."""
-    found = [
-        any(group.trajectories[i].meta.get("pool") == pool for i in pair[:2])
-        for group, own in zip(groups, pairs, strict=True)
-        for pair in own
-    ]
+    found = [pool in _pools(group, pair) for group, own in zip(groups, pairs, strict=True) for pair in own]
     return sum(found) / max(1, len(found))
 
 
@@ -267,7 +263,7 @@ def cross_pool(
     return [IndexPair(best, worst, margin=margin_scale * gap)]
 
 
-def agreement(first: Sequence[float | None], second: Sequence[float | None]) -> float | None:
+def rank_agreement(first: Sequence[float | None], second: Sequence[float | None]) -> float | None:
     """How alike two judges rank one group: ``(Kendall tau + 1) / 2`` in [0, 1] (CREAM, 2410.12735, eq. 7).
 
     Example: ``[1, 2, 3]`` and ``[1, 3, 2]`` are at tau 1/3, so 2/3. None where a score is missing on either side: such
@@ -291,7 +287,7 @@ def provenance(
             "prompt": group.prompt.id,
             "builder": builder,
             **pair._asdict(),
-            "pools": [group.trajectories[i].meta.get("pool") for i in pair[:2]],
+            "pools": _pools(group, pair),
             "scores": None if scores is None else [scores[pair.chosen], scores[pair.rejected]],
         }
         for pair in pairs
@@ -306,6 +302,11 @@ def pool_shares(entries: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """
     found = Counter("_over_".join(str(pool or "own") for pool in entry["pools"]) for entry in entries)
     return {f"pairs/{name}": n / found.total() for name, n in sorted(found.items())}
+
+
+def _pools(group: Group, pair: IndexPair) -> list[str | None]:
+    """Where the chosen and the rejected side come from (:func:`merged`)."""
+    return [group.trajectories[i].meta.get("pool") for i in pair[:2]]
 
 
 def _scored(group: Group, scores: Sequence[float | None] | None) -> dict[int, float]:

@@ -7,6 +7,7 @@ B-STaR (2412.17256) differ only in what they fill in.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -74,27 +75,13 @@ def rejection_set(
     for name, value in (("cap", cap), ("target", target), ("total", total)):
         if value is not None and value < 1:
             raise ConfigError(f"The {name} of a rejection set is {value}; it must be at least 1, or None.")
-    lost: dict[str, int] = {}
-
-    def lose(reason: str, n: int = 1) -> None:
-        if n:
-            lost[reason] = lost.get(reason, 0) + n
-
+    lost: Counter[str] = Counter()
     ranked: list[list[Trajectory]] = []
     for group in groups:
-        passed = []
-        for trajectory in group:
-            failed = next((name for name, test in predicates.items() if not test(trajectory)), None)
-            if failed is None:
-                passed.append(trajectory)
-            else:
-                lose(failed)
-        passed.sort(key=rank, reverse=True)
-        if dedupe == "before":
-            fresh = _distinct(passed, key)
-            lose("duplicate", len(passed) - len(fresh))
-            passed = fresh
-        ranked.append(passed)
+        passed = sorted(_passing(group, predicates, lost), key=rank, reverse=True)
+        fresh = _distinct(passed, key) if dedupe == "before" else passed
+        lost["duplicate"] += len(passed) - len(fresh)
+        ranked.append(fresh)
 
     longest = max(map(len, ranked), default=0)
     limit = cap
@@ -106,16 +93,16 @@ def rejection_set(
     kept = []
     for row in ranked:
         few = row[:limit]
-        lose("cap", len(row) - len(few))
+        lost["cap"] += len(row) - len(few)
         once = _finally(few, key, dedupe)
-        lose("duplicate", len(few) - len(once))
+        lost["duplicate"] += len(few) - len(once)
         kept.append(once)
     if total is not None:
         places = [(place, i) for i, row in enumerate(kept) for place in range(len(row))]
         allowed = set(sorted(places)[:total])
-        lose("total", len(places) - len(allowed))
+        lost["total"] += len(places) - len(allowed)
         kept = [[t for place, t in enumerate(row) if (place, i) in allowed] for i, row in enumerate(kept)]
-    return RejectionSet(kept, lost, limit)
+    return RejectionSet(kept, {reason: n for reason, n in lost.items() if n}, limit)
 
 
 def likelihood_experience(
@@ -132,6 +119,18 @@ def likelihood_experience(
     stats = {"rejection/kept": float(len(found)), "rejection/solved": found.solved / max(1, len(found.kept))}
     stats |= {f"rejection/lost to {name}": float(n) for name, n in found.lost.items()}
     return Experience(rows, groups=list(groups), stats=stats)
+
+
+def _passing(group: Group, predicates: Mapping[str, Test], lost: Counter[str]) -> list[Trajectory]:
+    """Trajectories that pass every predicate; the others are counted by the first that says no."""
+    passing = []
+    for trajectory in group:
+        failed = next((name for name, test in predicates.items() if not test(trajectory)), None)
+        if failed is None:
+            passing.append(trajectory)
+        else:
+            lost[failed] += 1
+    return passing
 
 
 def _distinct(trajectories: Sequence[Trajectory], key: Callable[[Trajectory], str]) -> list[Trajectory]:

@@ -1,4 +1,8 @@
-"""Moved out of turns."""
+"""Credit turn by turn: each segment is compared with those of the same role and place in its group.
+
+Turns of one trajectory have rewards of their own (attempt, fix), and a baseline over different turns would mix what is
+easy with what is hard.
+"""
 
 from __future__ import annotations
 

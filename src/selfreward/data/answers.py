@@ -102,9 +102,14 @@ def _unmarked_number(text: str) -> str | None:
 
 
 def number_or_text(answer: str) -> str:
-    """Canonical form for mixed data: an exact number where it is one, else text without case and padding."""
-    value = number(answer)
-    return str(value) if value is not None else " ".join(answer.split()).rstrip(".").casefold()
+    """Canonical form for mixed data: an exact number where it is one, else text without case, padding and final dots.
+
+    The form of a form is itself. Examples: ``"5.0 ."`` is ``"5"``, ``"Yes ."`` is ``"yes"``.
+    """
+    text = " ".join(answer.split())
+    bare = text.rstrip(". ")
+    value = next((v for v in map(number, (text, bare)) if v is not None), None)
+    return str(value) if value is not None else bare.casefold()
 
 
 # ---- spaces --------------------------------------------------------------------------------------
@@ -219,7 +224,7 @@ class Tagged(AnswerSpace):
 
 
 @dataclass(frozen=True)
-class Choice(AnswerSpace):
+class MultipleChoice(AnswerSpace):
     """One of a few options (``A``, ``B``, ... or ``yes``, ``no``).
 
     Looked for behind a marker, then after "answer is", then as the last option that stands alone.
@@ -379,7 +384,7 @@ def answer_space(name: str) -> AnswerSpace:
             return Tagged(argument.strip("<>/ "))
         if kind == "regex":
             return Regex(argument)
-        return Choice(tuple(option.strip() for option in argument.split(",")))
+        return MultipleChoice(tuple(option.strip() for option in argument.split(",")))
     raise ConfigError(f"Unknown answer space {name!r}." + nearest(kind, [*_PLAIN, "tag", "choice", "regex"]))
 
 

@@ -155,6 +155,7 @@ def csv_rows(text: str) -> Iterator[tuple[int, object]]:
 
 
 def parquet_rows(source: str, raw: bytes) -> Iterator[tuple[int, object]]:
+    """Rows of a parquet file by number, from 1; DataError where it cannot be read."""
     try:
         import pyarrow.parquet
     except ImportError:

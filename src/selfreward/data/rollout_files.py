@@ -17,7 +17,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,10 +25,6 @@ from selfreward.data.files import read_file
 from selfreward.data.rows import ANSWER_FIELDS, Problems, RowError, prompt_from
 from selfreward.errors import DataError
 from selfreward.types import Group, Prompt, Segment, Trajectory
-
-if TYPE_CHECKING:
-    pass
-
 
 MANY = ("completions", "responses", "samples", "outputs", "generations")
 

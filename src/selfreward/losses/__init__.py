@@ -11,13 +11,14 @@ from selfreward.losses.distillation import Distillation, divergence, interpolate
 from selfreward.losses.likelihood import distillation, weighted_nll
 from selfreward.losses.policy_gradient import VARIANTS, Surrogate, k3_kl, policy_gradient
 from selfreward.losses.preference import KINDS, kto, preference
-from selfreward.losses.preference_term import Preference
+from selfreward.losses.preference_term import KTO, Preference
 from selfreward.losses.terms import KL, NLL, EntropyBonus, LossTerm, MicroBatch, PolicyGradient, Uniformity
 from selfreward.losses.weights import NORMALISATIONS, token_weights
 
 __all__ = [
     "KINDS",
     "KL",
+    "KTO",
     "NLL",
     "NORMALISATIONS",
     "VARIANTS",

@@ -289,6 +289,7 @@ def known(what: str, value: str, valid: Sequence[str]) -> None:
 
 
 def known_normalisation(normalise: str, max_tokens: int | None) -> None:
+    """ConfigError for an unknown normalisation, or ``dr_grpo`` without the budget that it divides by."""
     known("normalise", normalise, NORMALISATIONS)
     if normalise == "dr_grpo" and (max_tokens is None or max_tokens < 1):
         raise ConfigError(f"normalise='dr_grpo' needs max_tokens, the completion budget; it is {max_tokens!r}.")

@@ -129,7 +129,7 @@ def hard_first(p_B: Sequence[float], budget: int, low: int = 2, high: int = 128)
     return counts
 
 
-def shuffled(counts_B: Sequence[int], generator: Generator) -> list[int]:
+def shuffled_counts(counts_B: Sequence[int], generator: Generator) -> list[int]:
     """The same numbers for other prompts: the control that keeps the histogram and forgets the reason."""
     import torch
 
@@ -158,7 +158,7 @@ def allocate(
         return counts
     if generator is None:
         raise ConfigError("The allocation 'shuffled' needs a generator.")
-    return shuffled(counts, generator)
+    return shuffled_counts(counts, generator)
 
 
 def _apportion(weights: Sequence[float], total: int, most: int) -> list[int]:

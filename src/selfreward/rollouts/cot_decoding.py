@@ -1,4 +1,4 @@
-"""Chain-of-thought decoding: many greedy answers to one question, and where the answer stands in each.
+"""Chain-of-thought decoding: many greedy answers to one question, one per likely first token.
 
 Wang and Zhou 2024 (arXiv 2402.10200): take the K likeliest *first* tokens of an answer and go on greedily
 from each. The traces differ in how they begin, not by chance, so that a question needs no temperature and no
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,9 +17,6 @@ from selfreward.errors import RecipeError
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.types import Group, Prompt, Segment, Trajectory
-
-if TYPE_CHECKING:
-    pass
 
 
 def branch(

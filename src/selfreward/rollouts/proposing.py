@@ -188,7 +188,7 @@ class TaskFactory:
     waiting: list[tuple[str, int]] = field(default_factory=list, init=False)
     serial: int = field(default=0, init=False)
 
-    def sow(self, questions: Iterable[str]) -> None:
+    def add_seeds(self, questions: Iterable[str]) -> None:
         """Add human problems to the seeds."""
         self.seeds |= dict.fromkeys(questions)
 

@@ -146,6 +146,7 @@ When = Callable[[list[float]], bool]
 
 
 def always(entropies: list[float]) -> bool:
+    """Hand every query to the retriever."""
     return True
 
 
@@ -226,18 +227,19 @@ def sample_with(
                 open_[i].segments.append(Segment("information", torch.tensor(ids, dtype=torch.long), text.strip()))
         if not todo:
             break
-    groups = []
-    for p, prompt in enumerate(prompts):
-        trajectories = []
-        for one in open_[p * n : (p + 1) * n]:
-            head = Segment("prompt", torch.tensor(one.head, dtype=torch.long))
-            meta = {
-                "completion": " ".join(s.text.strip() for s in one.segments),
-                "retrieved": [s.text for s in one.segments if s.role == "information"],
-            }
-            trajectories.append(Trajectory(prompt, [head, *one.segments], meta=meta))
-        groups.append(Group(f"{prompt.id}/retrieved", prompt, trajectories))
-    return groups
+    return [
+        Group(f"{prompt.id}/retrieved", prompt, [_closed(prompt, one) for one in open_[p * n : (p + 1) * n]])
+        for p, prompt in enumerate(prompts)
+    ]
+
+
+def _closed(prompt: Prompt, one: _Open) -> Trajectory:
+    head = Segment("prompt", torch.tensor(one.head, dtype=torch.long))
+    meta = {
+        "completion": " ".join(s.text.strip() for s in one.segments),
+        "retrieved": [s.text for s in one.segments if s.role == "information"],
+    }
+    return Trajectory(prompt, [head, *one.segments], meta=meta)
 
 
 def _cut(policy: Policy, completion: Completion, one: _Open, when: When) -> tuple[int, str] | None:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from selfreward.errors import RecipeError
 from selfreward.policy.policy import Policy
 from selfreward.policy.sampling.params import SamplingParams, occurrences
-from selfreward.types import Group, Prompt, Segment, Trajectory
+from selfreward.types import Group, Message, Prompt, Segment, Trajectory
 
-_HERE = "\u2063turn\u2063"  # marks the place of an earlier answer in a rendered chat
+# Stands for a message whose place in a rendered chat is looked for, see :func:`around`.
+HERE = "\u2063here\u2063"
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,28 @@ def interlude(policy: Policy, text: str, finished: bool = True) -> list[int]:
         return closed + list(policy.tokenizer(text, add_special_tokens=False)["input_ids"])
     turns = [
         {"role": "user", "content": "?"},
-        {"role": "assistant", "content": _HERE},
+        {"role": "assistant", "content": HERE},
         {"role": "user", "content": text},
     ]
-    rendered = str(policy.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    _, here, after = rendered.partition(_HERE)
-    if not here:
+    found = around(policy, turns, add_generation_prompt=True)
+    if found is None:
         raise RecipeError("The chat template of this model does not show earlier answers, so turns cannot follow one.")
-    ids = list(policy.tokenizer(after, add_special_tokens=False)["input_ids"])
+    ids = list(policy.tokenizer(found[1], add_special_tokens=False)["input_ids"])
     return ids[1:] if finished and ids[:1] and ids[0] in policy.end_tokens else ids
 
 
-def start_of(policy: Policy, prompt: Prompt) -> Trajectory:
+def around(policy: Policy, messages: Sequence[Message], **options: Any) -> tuple[str, str] | None:
+    """What the chat template writes before and after the message that is :data:`HERE`; None where it leaves it out.
+
+    Args:
+        options: of the tokenizer's ``apply_chat_template``.
+    """
+    rendered = str(policy.tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, **options))
+    before, here, after = rendered.partition(HERE)
+    return (before, after) if here else None
+
+
+def prompt_only(policy: Policy, prompt: Prompt) -> Trajectory:
     """A trajectory that holds the prompt and no turn yet."""
     return Trajectory(prompt, [Segment("prompt", torch.tensor(policy.encode(prompt), dtype=torch.long))])
 
@@ -136,7 +148,7 @@ def told(policy: Policy, role: str, text: str, *, trainable: bool = False, finis
 
 def retold(policy: Policy, group: Group, role: str) -> Group:
     """Another model's texts in ``policy``'s own tokens: nothing of it is used but what it wrote."""
-    head = start_of(policy, group.prompt).segments
+    head = prompt_only(policy, group.prompt).segments
     own = [told(policy, role, t.completion, trainable=True, finished=t.finished) for t in group]
     return Group(group.key, group.prompt, [Trajectory(group.prompt, [*head, last]) for last in own])
 
@@ -160,7 +172,7 @@ def play(
     """
     if not turns:
         raise RecipeError("A protocol needs at least one turn.")
-    begun = [start_of(policy, s) if isinstance(s, Prompt) else s for s in starts]
+    begun = [prompt_only(policy, s) if isinstance(s, Prompt) else s for s in starts]
     families = take(policy, begun, turns[0], params, n)
     for turn in turns[1:]:
         flat = iter(take(policy, [t for family in families for t in family], turn, params))

@@ -1,1 +1,1 @@
-"""What a completion is worth. Files here are pure functions; ``scorers`` ask a model for their inputs."""
+"""What a completion is worth. Files are pure functions, one idea each; ``scorers`` ask a model for their inputs."""

@@ -1,4 +1,4 @@
-"""Certainty of the final answer's tokens alone, and preferences made of it.
+"""Certainty of the final answer's tokens alone.
 
 RLSF (van Niekerk et al. 2025, arXiv 2507.21931) ranks several traces of one question by how sure the model is
 of the answer that each ends in. What a text says on the way, and how improbable its wording is, does not

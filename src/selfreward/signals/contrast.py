@@ -6,13 +6,8 @@ likelier than when it is asked to make it worse. The response is forced under bo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 def contrast_credit(better_T: Tensor, worse_T: Tensor) -> Tensor:

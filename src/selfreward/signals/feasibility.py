@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from torch import Generator
 
 
-Verdict = bool | None
+SelfVerdict = bool | None
 
 
 class Consensus(NamedTuple):
     """``verdict`` of the majority (None in a tie or without a vote) and its ``share`` of the readable verdicts."""
 
-    verdict: Verdict
+    verdict: SelfVerdict
     share: float
 
 
-def read_verdict(text: str, yes: str, no: str) -> Verdict:
+def read_verdict(text: str, yes: str, no: str) -> SelfVerdict:
     """The last of the two words in ``text``, as whole words in any case.
 
     Example: ``"not feasible? No: feasible"`` with ``feasible``/``infeasible`` is True.
@@ -34,7 +34,7 @@ def read_verdict(text: str, yes: str, no: str) -> Verdict:
     return None if not found else found[-1].lower() == yes.lower()
 
 
-def consensus(verdicts: Sequence[Verdict]) -> Consensus:
+def consensus(verdicts: Sequence[SelfVerdict]) -> Consensus:
     """The majority of the readable verdicts. Example: ``[True, True, False, None]`` is (True, 2/3)."""
     votes = [v for v in verdicts if v is not None]
     said = sum(votes)
@@ -44,7 +44,7 @@ def consensus(verdicts: Sequence[Verdict]) -> Consensus:
 
 
 def consensus_rewards(
-    verdicts: Sequence[Verdict], majority: Verdict, form: Literal["majority", "share"] = "majority"
+    verdicts: Sequence[SelfVerdict], majority: SelfVerdict, form: Literal["majority", "share"] = "majority"
 ) -> list[float]:
     """KnowRL (2025, arXiv 2510.11407): 1 for the majority's verdict. An unreadable verdict gets 0.
 
@@ -57,7 +57,7 @@ def consensus_rewards(
     return [float(v is not None and v == majority) for v in verdicts]
 
 
-def agreement(completions: Sequence[str], yes: str = "feasible", no: str = "infeasible") -> list[float]:
+def verdict_agreement(completions: Sequence[str], yes: str = "feasible", no: str = "infeasible") -> list[float]:
     """:func:`consensus_rewards` of texts.
 
     Example: ``["feasible", "infeasible", "so feasible", "?"]`` get ``[1, 0, 1, 0]``.
@@ -66,7 +66,7 @@ def agreement(completions: Sequence[str], yes: str = "feasible", no: str = "infe
     return consensus_rewards(verdicts, consensus(verdicts).verdict)
 
 
-def balanced(classes: Sequence[Verdict], generator: Generator) -> list[int]:
+def balanced(classes: Sequence[SelfVerdict], generator: Generator) -> list[int]:
     """Indices of as many of one class as of the other, a random choice from the larger one; None belongs to neither.
 
     Without it the constant verdict is the cheapest way to agree. Example: ``[True, True, False]`` keeps the
@@ -80,7 +80,7 @@ def balanced(classes: Sequence[Verdict], generator: Generator) -> list[int]:
     return sorted(kept)
 
 
-def verdict_entropy(verdicts: Sequence[Verdict]) -> float:
+def verdict_entropy(verdicts: Sequence[SelfVerdict]) -> float:
     """Entropy in bits of yes and no over all readable verdicts: 0 when everything gets the same verdict."""
     votes = [v for v in verdicts if v is not None]
     if not votes:
@@ -89,7 +89,7 @@ def verdict_entropy(verdicts: Sequence[Verdict]) -> float:
     return -sum(q * math.log2(q) for q in (p, 1 - p) if q > 0)
 
 
-def verdict_report(verdicts: Sequence[Sequence[Verdict]], feasible: Sequence[bool]) -> dict[str, float]:
+def verdict_report(verdicts: Sequence[Sequence[SelfVerdict]], feasible: Sequence[bool]) -> dict[str, float]:
     """How good the verdicts ``[tasks][samples]`` are against what is true of each task.
 
     An unreadable verdict is wrong: it recalls nothing and claims nothing. ``accuracy`` is that of a single

@@ -11,8 +11,11 @@ them. Between prompts only the difference of positive and negative protects, so 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 
 import torch
 from torch import Tensor
@@ -39,6 +42,13 @@ class Aspect:
     def swapped(self) -> Aspect:
         """Positive for negative: a control that must mislead."""
         return replace(self, positive=self.negative, negative=self.positive)
+
+
+@cache
+def builtin_bank() -> tuple[Aspect, ...]:
+    """Six aspects with ten follow-ups of each kind, for chat models (``followup_bank.toml``)."""
+    text = files("selfreward.signals").joinpath("followup_bank.toml").read_text(encoding="utf-8")
+    return tuple(Aspect(name, tuple(a["positive"]), tuple(a["negative"])) for name, a in tomllib.loads(text).items())
 
 
 def followup_likelihood(logprobs_T: Tensor) -> Tensor:

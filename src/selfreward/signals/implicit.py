@@ -7,12 +7,7 @@ parsing. Of a model that was tuned on good examples it mostly says "looks like t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 def implicit_reward(logp_T: Tensor, reference_T: Tensor, beta: float = 1.0, mean: bool = False) -> float:

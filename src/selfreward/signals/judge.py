@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfreward.data.answers import Choice, last_match, last_tagged
+from selfreward.data.answers import MultipleChoice, last_match, last_tagged
 
 ParsePolicy = Literal["zero", "drop", "mean", "penalty"]
 
@@ -52,7 +52,7 @@ def parse_verdict(text: str, options: Sequence[str]) -> str | None:
 
     Example: ``parse_verdict("A is shorter, but I prefer B", ["A", "B"])`` is ``"B"``.
     """
-    return Choice(tuple(options)).extract(text)
+    return MultipleChoice(tuple(options)).extract(text)
 
 
 def expected_score(probs_N_K: Tensor, values_K: Tensor | Sequence[float]) -> Tensor:

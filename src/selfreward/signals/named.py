@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -81,11 +80,7 @@ def score_groups(spec: str, run: RunContext, groups: Sequence[Group]) -> Scores:
 
 def scorer_of(entry: Signal) -> Callable[..., Scores]:
     """The function that scores whole groups, see :class:`Signal`."""
-    if not entry.score:
-        return plain(entry)
-    module, _, name = entry.score.partition(":")
-    found: Callable[..., Scores] = getattr(import_module(f"selfreward.{module}"), name)
-    return found
+    return entry.load_scorer() or plain(entry)
 
 
 def plain(entry: Signal) -> Callable[..., Scores]:

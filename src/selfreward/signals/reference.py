@@ -36,7 +36,7 @@ def token_spread(logprob_N_T: Tensor) -> Tensor:
     return logprob_N_T.std(0, correction=0)
 
 
-def token_weights(spread_T: Tensor, shape: Shape = "proportional", share: float = 0.1) -> Tensor:
+def spread_weights(spread_T: Tensor, shape: Shape = "proportional", share: float = 0.1) -> Tensor:
     """``w(sigma_j)``, ``[T]``, summing to 1; all 0 where no token depends on the reasoning.
 
     Example: spreads ``[0, 1, 3]`` weigh ``[0, 1/4, 3/4]`` proportionally and ``[0, 1/10, 9/10]`` squared.
@@ -102,7 +102,7 @@ def propagated(logprob_N_T: Tensor, reflective_T: Tensor, gamma: float = 0.1) ->
     return result
 
 
-def length_reward(lengths: Sequence[int], reference: int, beta: float = 1.0) -> Tensor:
+def outcome_length_reward(lengths: Sequence[int], reference: int, beta: float = 1.0) -> Tensor:
     """``1 - beta | |y| - |o_i| | / |y|`` for outcomes of these lengths, ``[N]``.
 
     Only the outcome counts, never the reasoning. Example: lengths 10 and 15 against 10 are worth 1 and 0.5.

@@ -1,4 +1,4 @@
-"""Signals: what a completion is worth. Pure functions, each usable alone.
+"""The table of signals by name: what each reads, and where its functions live.
 
 ``SIGNALS`` names what a group of rollouts can be scored with and where the function lives; nothing
 is imported before it is asked for.
@@ -31,7 +31,7 @@ class Signal:
 
     Attributes:
         score: how ``selfreward audit`` and the recipe ``signal`` get one value per completion:
-            ``"module:function"`` under ``selfreward``, called as ``function(context, groups, **options)``,
+            ``"module:function"`` under ``selfreward.signals``, called as ``function(context, groups, **options)``,
             which returns ``[groups][completions]`` floats or None (see :mod:`selfreward.signals.scorers`).
             Without it the function itself is called on what ``needs`` names, group by group.
         probability: the values are meant as the probability that the completion is right, so their
@@ -47,11 +47,20 @@ class Signal:
     control: bool = False
 
     def load(self) -> Callable[..., Any]:
-        module, _, name = self.function.partition(":")
-        return getattr(import_module(f"selfreward.signals.{module}"), name)
+        """The pure function."""
+        return _load(self.function)
+
+    def load_scorer(self) -> Callable[..., Scores] | None:
+        """The function that scores whole groups; None where the pure function is called on what it ``needs``."""
+        return _load(self.score) if self.score else None
 
 
-S = "signals.scorers."
+def _load(spec: str) -> Callable[..., Any]:
+    module, _, name = spec.partition(":")
+    return getattr(import_module(f"selfreward.signals.{module}"), name)
+
+
+S = "scorers."
 
 
 SIGNALS: dict[str, Signal] = {
@@ -81,38 +90,38 @@ SIGNALS: dict[str, Signal] = {
         "policy",
         "reward that a reserved token after the end was trained to carry",
         "last_token:last_token_score",
-        "signals.scorers.last_token:last_token",
+        "scorers.last_token:last_token",
         probability=True,
     ),
     "step_review": Signal(
         "policy",
         "accepted by the model's own step review",
         "step_review:parse_review",
-        "signals.scorers.step_review:step_review",
+        "scorers.step_review:step_review",
     ),
     "followup": Signal(
         "policy",
         "likelihood of thanks minus complaints as the user's next words",
         "followup:followup_reward",
-        "signals.scorers.followup:audit",
+        "scorers.followup:followup",
     ),
     "verdict_agreement": Signal(
-        "completions", "agrees with the majority of feasible/infeasible verdicts", "feasibility:agreement"
+        "completions", "agrees with the majority of feasible/infeasible verdicts", "feasibility:verdict_agreement"
     ),
     "rubric": Signal(
         "judge",
         "points of the criteria met as a share of the positive points",
         "rubric:rubric_score",
-        "signals.scorers.rubric:audit",
+        "scorers.rubric:rubric",
     ),
     "r3": Signal(
         "reference",
         "likelihood of the reference after the reasoning, where it depends on it",
         "reference:reasoning_reflection",
-        "signals.scorers.reference:audit",
+        "scorers.reference:r3",
     ),
     "mbr": Signal(
-        "completions", "mean chrF to the rest of the group", "similarity:mean_similarity", S + "agreement:mbr"
+        "completions", "mean chrF to the rest of the group", "text_metrics:mean_similarity", S + "agreement:mbr"
     ),
     "cycle": Signal(
         "policy", "likelihood of the source given the translation", "certainty:mean_logprob", S + "cycle:cycle"
@@ -121,49 +130,49 @@ SIGNALS: dict[str, Signal] = {
         "policy",
         "share of states nearest to the own answer",
         "path_consistency:consistency",
-        "signals.scorers.path_consistency:consistency",
+        "scorers.path_consistency:consistency",
     ),
     "volatility": Signal(
         "policy",
         "minus how late a state is nearer to another answer",
         "path_consistency:volatility",
-        "signals.scorers.path_consistency:steadiness",
+        "scorers.path_consistency:steadiness",
     ),
     "path_vector": Signal(
         "policy",
         "path consistency of the answer class (CoVo)",
         "path_consistency:vector_score",
-        "signals.scorers.path_consistency:vector",
+        "scorers.path_consistency:vector",
     ),
     "self_aligned": Signal(
         "policy",
         "how much the question explains the answer (SAR)",
         "efficiency:self_aligned_reward",
-        "signals.scorers.efficiency:aligned",
+        "scorers.efficiency:aligned",
     ),
     "relative_length": Signal(
         "completions",
         "shorter than the group's mean",
         "efficiency:relative_length_reward",
-        "signals.scorers.efficiency:brevity",
+        "scorers.efficiency:brevity",
     ),
     "efficiency": Signal(
         "reference",
         "right, and short beside the group's own right answers",
         "efficiency:efficiency_reward",
-        "signals.scorers.efficiency:efficient",
+        "scorers.efficiency:efficient",
     ),
     "answer_gap": Signal(
         "policy",
         "mean probability of the first choice minus the second over the answer's tokens (RLSF)",
         "answer_span:span_confidence",
-        "signals.scorers.answer_span:answer_gap",
+        "scorers.answer_span:answer_gap",
     ),
     "induced_return": Signal(
         "policy",
         "return under the model's own centred logits (teacher forcing as a reward)",
         "teacher_forcing:step_rewards",
-        "signals.scorers.teacher_forcing:induced_return",
+        "scorers.teacher_forcing:induced_return",
     ),
     "gold": Signal(
         "reference", "equals the reference answer (control, ceiling)", "rules:gold", S + "rules:gold", control=True

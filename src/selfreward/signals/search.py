@@ -1,16 +1,16 @@
-"""Moved out of selfsearch."""
+"""What a generation with self-search is worth: its answer and the form of its thoughts, searches and information.
+
+SSRL (arXiv 2508.10874) pays the right answer and, less, a form that can be read; without the form the model stops
+searching. The protocol itself is :mod:`selfreward.rollouts.self_search`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from selfreward.rollouts.self_search import _TAG, TAGS, formed
-
-if TYPE_CHECKING:
-    pass
-
 
 # ---- rewards --------------------------------------------------------------------------------------
 

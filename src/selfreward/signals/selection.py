@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from selfreward.errors import ConfigError, nearest
-from selfreward.signals.vote import Vote, borda_vote, vote
+from selfreward.signals.vote import VoteResult, borda_vote, vote
 
 Rule = Literal["majority", "best", "borda", "weighted", "accept-vote"]
 
@@ -87,7 +87,7 @@ def select(
     if rule == "best":
         answered = [i for i, c in enumerate(classes) if c is not None]
         if not answered:
-            return _nobody()
+            return _no_answer()
         top = max(answered, key=lambda i: numbers[i])
         return Selection(top, classes[top], {}, why=f"best score of {len(answered)} answers ({_shown(scores[top])})")
     if rule == "borda":
@@ -105,13 +105,13 @@ def select(
 
 
 def _elected(
-    classes: Sequence[int | None], scores: Sequence[float], result: Vote, words: str, fallback: bool = False
+    classes: Sequence[int | None], scores: Sequence[float], result: VoteResult, words: str, fallback: bool = False
 ) -> Selection:
     if result.label is None:
         # All weights 0: the samples that have an answer are equal, and counting them is what is left.
         result = vote(classes)
         if result.label is None:
-            return _nobody()
+            return _no_answer()
         words, fallback = "no weight anywhere, so plain votes", True
     members = [i for i, c in enumerate(classes) if c == result.label]
     index = max(members, key=lambda i: scores[i])
@@ -131,7 +131,7 @@ def _weights(scores: Sequence[float | None]) -> list[float]:
     return weights
 
 
-def _nobody() -> Selection:
+def _no_answer() -> Selection:
     return Selection(None, None, why="no sample has an answer")
 
 

@@ -94,7 +94,7 @@ def pass_reward(predicted: float | None, true: float) -> float:
     return 0.0 if predicted is None else 0.01 ** abs(predicted - true)
 
 
-def length_reward(predicted: int | None, correct_lengths: Sequence[int], strict: bool = True) -> float:
+def predicted_length_reward(predicted: int | None, correct_lengths: Sequence[int], strict: bool = True) -> float:
     """1 where the prediction lies between the shortest and the longest right solution; 0 without one.
 
     The paper's inequality is strict, so that with one right solution, or with equal ones, nobody can be right;
@@ -135,7 +135,7 @@ def meta_accuracy(
     for answers, rate, right in zip(said, rates, lengths, strict=True):
         errors += [abs(a.rate - rate) if a.rate is not None else 1.0 for a in answers]
         if right:
-            hits += [length_reward(a.length, right, strict=False) for a in answers]
+            hits += [predicted_length_reward(a.length, right, strict=False) for a in answers]
     found = {"meta/pass_error": errors, "meta/length_hits": hits}
     return {name: sum(values) / len(values) for name, values in found.items() if values}
 

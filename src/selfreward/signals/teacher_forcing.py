@@ -7,13 +7,8 @@ Q(s, a); one step of the Bellman equation then gives the reward of a token. No m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 def step_rewards(centred_T: Tensor, value_T: Tensor) -> Tensor:

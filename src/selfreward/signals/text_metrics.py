@@ -9,18 +9,15 @@ and nothing calls a model except :func:`comet`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from selfreward.errors import ConfigError, DataError
 from selfreward.statistics import Estimate
-
-if TYPE_CHECKING:
-    pass
-
 
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
 
@@ -93,6 +90,32 @@ def _aligned(**columns: Sequence[Any]) -> None:
     if len(set(sizes.values())) > 1:
         counts = ", ".join(f"{n} {name}" for name, n in sizes.items())
         raise DataError(f"Translation metrics need one of each per sentence, but there are {counts}.")
+
+
+# ---- agreement of a group ------------------------------------------------------------------------
+
+
+def mean_similarity(
+    texts: Sequence[str | None], similarity: Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+) -> list[float]:
+    """Mean similarity of each text to the others of its group, ``[G]``; 0 for a missing text.
+
+    Minimum Bayes risk decoding (Kumar and Byrne 2004); with chrF a soft vote among translations.
+
+    Example: with ``[x == y]`` as similarity, ``["a", "a", "b", None]`` gives ``[.5, .5, 0, 0]``.
+
+    Args:
+        similarity: maps two equally long lists to one value per pair, such as :func:`chrf`.
+    """
+    counts = Counter(text for text in texts if text)
+    pairs = [(a, b) for a in counts for b in counts if a != b or counts[a] > 1]
+    values = dict(zip(pairs, similarity([a for a, _ in pairs], [b for _, b in pairs]) if pairs else [], strict=True))
+    others = counts.total() - 1
+    means = {
+        a: sum((k - (a == b)) * values[a, b] for b, k in counts.items() if (a, b) in values) / max(1, others)
+        for a in counts
+    }
+    return [means[text] if text else 0.0 for text in texts]
 
 
 # ---- symptoms ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ Ties = Literal["first", "random", "abstain"]
 
 
 @dataclass(frozen=True)
-class Vote:
+class VoteResult:
     """The outcome of one vote.
 
     Attributes:
@@ -53,7 +53,7 @@ def vote(
     ties: Ties = "first",
     quorum: float = 0.0,
     generator: Generator | None = None,
-) -> Vote:
+) -> VoteResult:
     """The class with the largest weight. Example: ``[0, 1, 0, None]`` elects 0 with share 2/3.
 
     Args:
@@ -88,7 +88,7 @@ def vote(
     absent = math.fsum(w for c, w in zip(classes, values, strict=True) if c is None)
     total = math.fsum(counts.values()) + (0.0 if missing == "drop" else absent)
     if total == 0 or not counts:
-        return Vote(None, 0.0, 0.0, counts)
+        return VoteResult(None, 0.0, 0.0, counts)
 
     top = max(counts.values())
     winners = [c for c, w in counts.items() if math.isclose(w, top, rel_tol=1e-12)]
@@ -110,10 +110,10 @@ def vote(
         label = winners[int(torch.randint(len(winners), (1,), generator=generator))]
     if top == 0 or share < quorum or (missing == "own" and absent > top):
         label = None
-    return Vote(label, share, margin, counts, tie)
+    return VoteResult(label, share, margin, counts, tie)
 
 
-def vote_rewards(classes: Sequence[int | None], result: Vote) -> list[float]:
+def vote_rewards(classes: Sequence[int | None], result: VoteResult) -> list[float]:
     """1.0 for members of the elected class, 0.0 for the others; all 0.0 when the vote abstained."""
     return [float(result.label is not None and c == result.label) for c in classes]
 
@@ -187,7 +187,7 @@ def borda_vote(
     ties: Ties = "first",
     quorum: float = 0.0,
     generator: Generator | None = None,
-) -> Vote:
+) -> VoteResult:
     """A vote weighted by the rank of each sample's score (Self-Certainty, 2502.18581).
 
     A missing answer occupies its rank but adds no weight, as in the released code.

@@ -11,11 +11,11 @@ from selfreward.errors import DataError
 from selfreward.lab.embedded import load_task
 from selfreward.recipes.registry import load_recipe
 from selfreward.signals.feasibility import (
-    agreement,
     balanced,
     consensus,
     consensus_rewards,
     read_verdict,
+    verdict_agreement,
     verdict_entropy,
     verdict_report,
 )
@@ -40,7 +40,7 @@ def test_consensus_and_its_rewards():
     assert consensus([True, False]) == (None, 0.5)
     assert consensus([None, None]) == (None, 0.0)
     assert consensus_rewards([None, True], None) == [0, 0]
-    assert agreement(["feasible", "infeasible", "so feasible", "?"]) == [1, 0, 1, 0]
+    assert verdict_agreement(["feasible", "infeasible", "so feasible", "?"]) == [1, 0, 1, 0]
 
 
 def test_a_balanced_batch_has_as_many_of_either_class():

@@ -10,9 +10,9 @@ from selfreward.signals.self_prediction import (
     MetaAnswer,
     Wording,
     concept_reward,
-    length_reward,
     meta_accuracy,
     pass_reward,
+    predicted_length_reward,
     read_buckets,
     read_meta,
     singular,
@@ -46,11 +46,11 @@ def test_rewards_of_the_parts():
     assert pass_reward(0.75, 0.5) == pytest.approx(0.31623, abs=1e-5)  # 10^-.5
     assert pass_reward(0.5, 1.0) == pytest.approx(0.1)
     assert pass_reward(None, 0.0) == 0
-    assert [length_reward(n, [6, 12]) for n in (6, 9, 12, 13)] == [0, 1, 0, 0]
-    assert [length_reward(n, [6, 12], strict=False) for n in (5, 6, 12)] == [0, 1, 1]
+    assert [predicted_length_reward(n, [6, 12]) for n in (6, 9, 12, 13)] == [0, 1, 0, 0]
+    assert [predicted_length_reward(n, [6, 12], strict=False) for n in (5, 6, 12)] == [0, 1, 1]
     # The paper's inequality cannot be met where all right solutions are equally long.
-    assert length_reward(6, [6, 6]) == 0 and length_reward(6, [6], strict=False) == 1
-    assert length_reward(6, []) == 0
+    assert predicted_length_reward(6, [6, 6]) == 0 and predicted_length_reward(6, [6], strict=False) == 1
+    assert predicted_length_reward(6, []) == 0
 
 
 def test_concepts_must_tell_right_from_wrong():

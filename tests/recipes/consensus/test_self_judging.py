@@ -101,7 +101,7 @@ def test_own_problems_and_an_exact_state(tmp_path):
     summary, records = run_recipe("self-judging", tmp_path, model="embedded:chain-writer", options=options)
     assert summary["mechanism"]["count"] > 0 and records[0]["proposals/accepted"] > 0
     recipe = load_recipe("self-judging", options)
-    recipe._factory.sow(["6*8-5*6+9+5="])
+    recipe._factory.add_seeds(["6*8-5*6+9+5="])
     other = load_recipe("self-judging", options)
     other.load_state_dict(recipe.state_dict())
     assert other.state_dict() == recipe.state_dict()

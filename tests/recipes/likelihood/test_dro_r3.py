@@ -16,12 +16,12 @@ from selfreward.policy.loading import load_policy
 from selfreward.policy.sampling.params import SamplingParams
 from selfreward.recipes.registry import load_recipe
 from selfreward.signals.reference import (
-    length_reward,
+    outcome_length_reward,
     overlap,
     propagated,
     reasoning_reflection,
+    spread_weights,
     token_spread,
-    token_weights,
     too_hard,
     worth_learning,
 )
@@ -38,24 +38,24 @@ TRACES = torch.tensor([[-1.0, -2.0, -1.0], [-1.0, -2.0, -4.0], [-1.0, -2.0, -4.0
 def test_r3_by_hand():
     # Token 2: mean -3, deviations 2, -1, -1, so sigma = sqrt(6 / 3) = sqrt 2.
     assert token_spread(TRACES).tolist() == pytest.approx([0, 0, math.sqrt(2)])
-    weights = token_weights(token_spread(TRACES))
+    weights = spread_weights(token_spread(TRACES))
     assert weights.tolist() == [0, 0, 1]
     masked = torch.tensor([-1.0, -2.0, -3.5])
     assert reasoning_reflection(TRACES, weights, masked).tolist() == [2.5, -0.5, -0.5]
     # The aggregate is the mean over all tokens.
-    uniform = token_weights(token_spread(TRACES), "uniform")
+    uniform = spread_weights(token_spread(TRACES), "uniform")
     assert reasoning_reflection(TRACES, uniform).tolist() == pytest.approx([-4 / 3, -7 / 3, -7 / 3])
 
 
 def test_the_shapes_by_hand():
     spread = torch.tensor([0.0, 1.0, 3.0])
-    assert token_weights(spread).tolist() == [0, 0.25, 0.75]
-    assert token_weights(spread, "squared").tolist() == pytest.approx([0, 0.1, 0.9])
-    assert token_weights(spread, "top", 0.3).tolist() == [0, 0, 1]
-    assert token_weights(spread, "top", 1.0).tolist() == [0, 0.5, 0.5]  # what never varies is not reflective
-    assert token_weights(torch.zeros(3)).tolist() == [0, 0, 0]
+    assert spread_weights(spread).tolist() == [0, 0.25, 0.75]
+    assert spread_weights(spread, "squared").tolist() == pytest.approx([0, 0.1, 0.9])
+    assert spread_weights(spread, "top", 0.3).tolist() == [0, 0, 1]
+    assert spread_weights(spread, "top", 1.0).tolist() == [0, 0.5, 0.5]  # what never varies is not reflective
+    assert spread_weights(torch.zeros(3)).tolist() == [0, 0, 0]
     with pytest.raises(ConfigError, match="Unknown shape"):
-        token_weights(spread, "cubic")  # type: ignore[arg-type]
+        spread_weights(spread, "cubic")  # type: ignore[arg-type]
 
 
 def test_the_masked_baseline_cancels_inside_a_group():
@@ -80,8 +80,8 @@ def test_propagation_by_hand():
 
 
 def test_length_and_overlap_by_hand():
-    assert length_reward([10, 15, 0], 10).tolist() == [1, 0.5, 0]
-    assert length_reward([15], 10, beta=0.2).tolist() == pytest.approx([0.9])
+    assert outcome_length_reward([10, 15, 0], 10).tolist() == [1, 0.5, 0]
+    assert outcome_length_reward([15], 10, beta=0.2).tolist() == pytest.approx([0.9])
     assert overlap("abc", "abd") == 0.5
     assert overlap("abab", "ab") == pytest.approx(2 / 4)
     assert overlap("a", "ab") == 0.0

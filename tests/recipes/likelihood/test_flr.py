@@ -12,11 +12,17 @@ from selfreward.errors import ConfigError
 from selfreward.lab.embedded import load_task
 from selfreward.lab.tasks.writing import chat
 from selfreward.losses import MicroBatch
-from selfreward.losses.kto_term import KTO
+from selfreward.losses.preference_term import KTO
 from selfreward.policy.loading import load_policy
 from selfreward.recipes.registry import load_recipe
-from selfreward.signals.followup import Aspect, aspect_mean, followup_likelihood, followup_reward, raw_logit
-from selfreward.signals.followup_bank import BANK
+from selfreward.signals.followup import (
+    Aspect,
+    aspect_mean,
+    builtin_bank,
+    followup_likelihood,
+    followup_reward,
+    raw_logit,
+)
 from selfreward.signals.scorers.followup import FollowupScorer, chosen_bank
 from selfreward.training.config import make_config
 from selfreward.training.launch import build
@@ -52,14 +58,15 @@ def test_aspects_are_averaged():
 
 
 def test_the_bank_is_whole():
-    assert BANK[0].name == "understanding" and len(BANK) == 6
-    for aspect in BANK:
+    bank = builtin_bank()
+    assert bank[0].name == "understanding" and len(bank) == 6
+    for aspect in bank:
         assert len(set(aspect.positive)) == len(set(aspect.negative)) == 10
-    sentences = [s for a in BANK for s in (*a.positive, *a.negative)]
+    sentences = [s for a in bank for s in (*a.positive, *a.negative)]
     assert len(set(sentences)) == 120
     found = chosen_bank({}, "relevance, correctness", 3, swapped=True)
     assert [a.name for a in found] == ["relevance", "correctness"]
-    assert found[1].positive == BANK[2].negative[:3]
+    assert found[1].positive == bank[2].negative[:3]
     with pytest.raises(ConfigError, match=r"no aspect 'relevence'\. Did you mean 'relevance'"):
         chosen_bank({}, "relevence", 0, swapped=False)
 

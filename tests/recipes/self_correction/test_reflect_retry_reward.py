@@ -107,11 +107,13 @@ def test_the_base_retries_as_it_is_told(policy):
     found = fix.Retries(prompts)(policy)
     assert found["retry"] < 0.6 and found["reflection"] < 0.5
     # Told the true step it succeeds; told another it repeats the mistake.
-    from selfreward.rollouts.turns import Turn, start_of, take
+    from selfreward.rollouts.turns import Turn, prompt_only, take
 
     params = SamplingParams(fix.SETTINGS["max_new_tokens"], stats=())
     policy.seed(1)
-    tried = [t for own in take(policy, [start_of(policy, p) for p in prompts], Turn("attempt"), params, 4) for t in own]
+    tried = [
+        t for own in take(policy, [prompt_only(policy, p) for p in prompts], Turn("attempt"), params, 4) for t in own
+    ]
     space = load_task("fix").answers
     failed = [t for t in tried if not space.correct(t.completion, str(t.prompt.answer))]
     known = [(t, s) for t in failed if (s := fix.first_difference(t.prompt.question, t.completion)) is not None]

@@ -26,7 +26,7 @@ from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.proposing import Introspection
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.feasibility import (
-    Verdict,
+    SelfVerdict,
     balanced,
     consensus,
     consensus_rewards,
@@ -159,7 +159,9 @@ class KnowRL(GRPO):
         }
         return experience
 
-    def _targets(self, groups: Sequence[Group], majority: list[Verdict], yes: str, run: RunContext) -> list[Verdict]:
+    def _targets(
+        self, groups: Sequence[Group], majority: list[SelfVerdict], yes: str, run: RunContext
+    ) -> list[SelfVerdict]:
         """The verdict that each task's samples are paid for."""
         if self.truth == "gold":
             return [None if g.prompt.answer is None else g.prompt.answer == yes for g in groups]
@@ -169,7 +171,7 @@ class KnowRL(GRPO):
             return [majority[i] for i in torch.randperm(len(majority), generator=run.generator("permute")).tolist()]
         return majority
 
-    def _teaching(self, targets: Sequence[Verdict], entropy: float, run: RunContext) -> list[int]:
+    def _teaching(self, targets: Sequence[SelfVerdict], entropy: float, run: RunContext) -> list[int]:
         """Indices of the tasks that are learned from."""
         kept = [i for i, t in enumerate(targets) if t is not None]
         if self.balance:

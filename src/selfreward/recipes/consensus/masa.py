@@ -33,9 +33,9 @@ from selfreward.signals.self_prediction import (
     MetaAnswer,
     Wording,
     concept_reward,
-    length_reward,
     meta_accuracy,
     pass_reward,
+    predicted_length_reward,
 )
 from selfreward.types import Experience, Group, Labels, Prompt, Row, Trajectory
 
@@ -165,7 +165,10 @@ class MASA(GRPO):
     def parts(self, answer: MetaAnswer, solutions: Group, lengths: Sequence[int]) -> list[float]:
         """What each part of a meta answer is worth, by the solutions and the ``lengths`` of right ones."""
         right = [t.reward > 0 for t in solutions]
-        found = [pass_reward(answer.rate, sum(right) / len(right)), length_reward(answer.length, lengths, self.strict)]
+        found = [
+            pass_reward(answer.rate, sum(right) / len(right)),
+            predicted_length_reward(answer.length, lengths, self.strict),
+        ]
         if self.concepts:
             found.append(concept_reward(answer.concepts, solutions.prompt.question, solutions.completions, right))
         return found

@@ -106,7 +106,7 @@ class SelfJudging(GRPO):
     ) -> tuple[list[Prompt], dict[str, float]]:
         """As many own problems as prompts were given, which are the seeds; missing ones are taken from those."""
         self._factory.check, self._factory.novelty = load_check(self.check), self.novelty
-        self._factory.sow(p.question for p in prompts)
+        self._factory.add_seeds(p.question for p in prompts)
         params = SamplingParams(self.proposal_tokens, temperature=0.8, top_p=0.95, stats=())
         form = ListFormat.of(run.templates)
         own, counts = self._factory.propose(policy, len(prompts), run.step, form, params, run.generator("lists"))

@@ -101,7 +101,7 @@ class SeRL(BatchBaseline):
 
         Where too few pass the filters the step's own seeds fill up, so that every step costs the same.
         """
-        self._factory.sow(p.question for p in prompts)
+        self._factory.add_seeds(p.question for p in prompts)
         params = SamplingParams(self.proposal_tokens, temperature=0.8, top_p=0.95, stats=())
         own, counts = self._factory.propose(
             policy,

@@ -38,7 +38,7 @@ class DirectReasoningOptimization(GRPO):
     Attributes:
         reward: ``r3``; ``aggregate`` is the plain mean log-likelihood of the reference (comparison); ``overlap`` the
             bigram F1 of sampled outcome and reference, which never looks at the reasoning (comparison).
-        shape: of the token weights, see :func:`selfreward.signals.reference.token_weights`.
+        shape: of the token weights, see :func:`selfreward.signals.reference.spread_weights`.
         top_share: of the tokens that count as reflective, for ``shape="top"`` and for ``propagate``.
         masked: subtract the log-likelihood with the reasoning masked. Constant inside a group: it changes no
             advantage, only the level of the logged reward.
@@ -113,7 +113,7 @@ class DirectReasoningOptimization(GRPO):
             return []
         reference = scorer.tokens(answer)
         outcomes = [scorer.tokens(outcome) for _, outcome in parts]
-        length = r3.length_reward([len(o) for o in outcomes], len(reference), self.length_beta)
+        length = r3.outcome_length_reward([len(o) for o in outcomes], len(reference), self.length_beta)
         if self.reward == "overlap":
             main = torch.tensor([r3.overlap(o, reference) for o in outcomes])
         else:
@@ -126,14 +126,14 @@ class DirectReasoningOptimization(GRPO):
         """R3 (or the aggregate) of a group's traces, float ``[N]``."""
         logprob, masked, ranks = found
         spread = r3.token_spread(logprob)
-        weights = r3.token_weights(spread, "uniform" if self.reward == "aggregate" else self.shape, self.top_share)
+        weights = r3.spread_weights(spread, "uniform" if self.reward == "aggregate" else self.shape, self.top_share)
         if self.permute:
             weights = weights[torch.randperm(len(weights), generator=run.generator("weights", group.key))]
         group.meta["sigma_max"] = float(spread.max())
         if ranks is not None:
             self._seen[group.prompt.id] = (float(spread.max()), r3.too_hard(ranks, self.hard_share, self.hard_rank))
         if self.propagate:
-            reflective = r3.token_weights(spread, "top", self.top_share) > 0
+            reflective = r3.spread_weights(spread, "top", self.top_share) > 0
             logprob = r3.propagated(logprob, reflective, self.gamma)
             masked = r3.propagated(masked[None], reflective, self.gamma)[0]
         return r3.reasoning_reflection(logprob, weights, masked if self.masked else None)

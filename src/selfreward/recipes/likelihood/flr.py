@@ -23,7 +23,7 @@ from torch import Tensor
 from selfreward.credit.pairs import IndexPair, top_bottom
 from selfreward.credit.rows import pair_experience, row_of
 from selfreward.losses import KL, NLL, LossTerm, Preference
-from selfreward.losses.kto_term import KTO
+from selfreward.losses.preference_term import KTO
 from selfreward.policy.policy import Policy
 from selfreward.recipes.base import Recipe
 from selfreward.rollouts.run import RunContext

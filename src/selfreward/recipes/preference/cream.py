@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from selfreward.credit.demonstrations import demonstration_rows
-from selfreward.credit.pairs import agreement, best_over_worst
+from selfreward.credit.pairs import best_over_worst, rank_agreement
 from selfreward.errors import ConfigError
 from selfreward.losses import NLL, LossTerm, Preference
 from selfreward.policy.policy import Policy
@@ -83,7 +83,7 @@ class CREAM(OwnPairs):
         before = self._lineage.get("previous", run.reference)
         groups = self.draw(model, prompts, run)
         mine, theirs = self.rank(model, groups, run), self.rank(before, groups, run, base=before is run.reference)
-        found = [agreement(own, other) for own, other in zip(mine, theirs, strict=True)]
+        found = [rank_agreement(own, other) for own, other in zip(mine, theirs, strict=True)]
         pairs = best_over_worst(groups, mine)
         run.count(self.mechanism, sum(map(len, pairs)))
         experience = self.prefer(model, groups, mine, pairs, run)

@@ -1,1 +1,1 @@
-"""What answers back: games, retrievers."""
+"""What answers a model back: games with rules and opponents, retrievers over documents."""

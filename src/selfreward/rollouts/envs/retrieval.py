@@ -9,6 +9,8 @@ from selfreward.errors import DataError, UserError
 
 
 class Retriever(Protocol):
+    """Whatever finds documents for queries: an index, a search engine, a server."""
+
     def search(self, queries: Sequence[str], k: int = 1) -> list[list[str]]:
         """The ``k`` best documents of every query, best first; fewer where fewer match at all."""
 

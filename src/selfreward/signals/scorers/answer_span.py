@@ -1,4 +1,8 @@
-"""Moved out of branching."""
+"""Where the final answer stands among a completion's tokens, and how certain the model was of them (RLSF).
+
+See :mod:`selfreward.signals.answer_span` for the formula. A model without a findable answer can be led to one by a
+lead-in such as "So the answer is".
+"""
 
 from __future__ import annotations
 

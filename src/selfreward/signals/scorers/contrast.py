@@ -1,4 +1,7 @@
-"""Moved out of signals.contrast."""
+"""A response forced under two opposite requests, "make it better" and "make it worse": the credit of its tokens.
+
+See :mod:`selfreward.signals.contrast` for the formula.
+"""
 
 from __future__ import annotations
 

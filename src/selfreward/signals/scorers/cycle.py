@@ -1,4 +1,8 @@
-"""Moved out of auditing.scorers."""
+"""How likely the source of a translation is, given the translation: the model translates back under teacher forcing.
+
+A translation that dropped something makes its source improbable (dual learning, He et al. 2016, arXiv 1611.00179).
+Known to reward copying: what is left untranslated is easily translated back.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,13 @@ from selfreward.types import Group
 
 
 def cycle(run: RunContext, groups: Sequence[Group], floor: float = -10.0) -> Scores:
+    """Mean log-probability per token (nats, at least ``floor``) of the source after the answer, by template ``back``.
+
+    An answer that cannot be read has ``floor``.
+
+    Raises:
+        UnavailableError: where there is no model, no template ``back``, or a prompt has no field ``source``.
+    """
     policy, back = run.policy, run.template("back")
     tails, heads = [], []
     for group in groups:

@@ -17,8 +17,15 @@ from torch import Tensor
 from selfreward.errors import ConfigError, RecipeError, nearest
 from selfreward.policy.architecture import head_of
 from selfreward.policy.policy import Policy
-from selfreward.signals.followup import Aspect, aspect_mean, followup_likelihood, followup_reward, raw_logit
-from selfreward.signals.followup_bank import BANK
+from selfreward.rollouts.turns import HERE, around
+from selfreward.signals.followup import (
+    Aspect,
+    aspect_mean,
+    builtin_bank,
+    followup_likelihood,
+    followup_reward,
+    raw_logit,
+)
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
@@ -27,9 +34,6 @@ if TYPE_CHECKING:
 
 
 PLAIN_TEMPLATE = "User: {question}\nAssistant: {response}\nUser: "
-
-
-_HERE = "\u2063followup\u2063"  # marks the place in a rendered chat where the user's next words begin
 
 
 Score = Literal["likelihood", "raw_logit"]
@@ -49,7 +53,7 @@ class FollowupScorer:
     """
 
     policy: Policy
-    bank: Sequence[Aspect] = BANK
+    bank: Sequence[Aspect] = field(default_factory=builtin_bank)
     template: str = PLAIN_TEMPLATE
     score: Score = "likelihood"
     weights: Mapping[str, float] | None = field(default=None)
@@ -86,11 +90,11 @@ class FollowupScorer:
             text = self.template.format(question=prompt.text, response=completion)
             return list(policy.tokenizer(text)["input_ids"])
         turns = [dict(m) for m in prompt.messages or [{"role": "user", "content": prompt.question}]]
-        turns += [{"role": "assistant", "content": completion}, {"role": "user", "content": _HERE}]
-        text, here, _ = str(policy.tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_HERE)
-        if not here:
+        turns += [{"role": "assistant", "content": completion}, {"role": "user", "content": HERE}]
+        found = around(policy, turns)
+        if found is None:
             raise RecipeError("The chat template of this model does not show what the user says after an answer.")
-        return list(policy.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(policy.tokenizer(found[0], add_special_tokens=False)["input_ids"])
 
     @torch.no_grad()
     def _logits(self, contexts: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Tensor:
@@ -112,7 +116,7 @@ class FollowupScorer:
 
 
 def chosen_bank(followups: Mapping[str, Sequence[Sequence[str]]], aspects: str, n: int, swapped: bool) -> list[Aspect]:
-    """The aspects that a recipe asks about: the task's own follow-ups if it has some, else :data:`BANK`.
+    """The aspects that a recipe asks about: the task's own follow-ups if it has some, else :func:`builtin_bank`.
 
     Args:
         followups: the task's: aspect to (positive, negative) sentences; may be empty.
@@ -122,7 +126,7 @@ def chosen_bank(followups: Mapping[str, Sequence[Sequence[str]]], aspects: str, 
     Raises:
         ConfigError: for an unknown aspect.
     """
-    known = {k: Aspect(k, tuple(p), tuple(q)) for k, (p, q) in followups.items()} or {a.name: a for a in BANK}
+    known = {k: Aspect(k, tuple(p), tuple(q)) for k, (p, q) in followups.items()} or {a.name: a for a in builtin_bank()}
     names = list(known) if aspects == "all" else [a.strip() for a in aspects.split(",")]
     for name in names:
         if name not in known:
@@ -131,7 +135,7 @@ def chosen_bank(followups: Mapping[str, Sequence[Sequence[str]]], aspects: str, 
     return [a.swapped() for a in found] if swapped else found
 
 
-def audit(run: RunContext, groups: Sequence[Group], followups: int = 0, score: str = "likelihood") -> Scores:
+def followup(run: RunContext, groups: Sequence[Group], followups: int = 0, score: str = "likelihood") -> Scores:
     """FLR of every completion by the run's own model, with the task's bank or the built-in one."""
     if score not in ("likelihood", "raw_logit"):
         raise ConfigError(f"score is {score!r}; it must be 'likelihood' or 'raw_logit'.")

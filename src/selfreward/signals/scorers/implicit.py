@@ -1,4 +1,7 @@
-"""Moved out of signals.implicit."""
+"""The reward that DPO's policy implies, read off two models: ``beta (log p(y|x) - log p_reference(y|x))``.
+
+See :mod:`selfreward.signals.implicit` for the formula.
+"""
 
 from __future__ import annotations
 

@@ -56,10 +56,12 @@ def judge_expected(
 
 
 def judge_score(run: RunContext, groups: Sequence[Group]) -> Scores:
+    """The score that a sampled judgement names, as a share of the scale; 0 without an answer."""
     return _scale(run, groups, "number")
 
 
 def judge_pairwise(run: RunContext, groups: Sequence[Group]) -> Scores:
+    """Share of its comparisons in the group that an answer wins, by template ``judge_pair``; 0 without an answer."""
     if "judge_pair" not in run.templates:
         raise UnavailableError("the task brings no template 'judge_pair'")
     return _scale(run, groups, "pairwise")
@@ -87,7 +89,7 @@ Readout = Literal["expected", "number", "mean", "pairwise"]
 Item = Mapping[str, str]
 
 
-class Judge(Protocol):
+class CandidateJudge(Protocol):
     """Scores whole groups of candidates: ``[groups][candidates]`` in, the same shape out."""
 
     def __call__(self, groups: Sequence[Sequence[Item]]) -> list[list[float | None]]: ...
@@ -213,7 +215,7 @@ class EndpointJudge:
 
 def make_judge(
     spec: str, current: Policy, reference: Policy, template: JudgeTemplate, cache: dict[str, Any], **options: Any
-) -> Judge:
+) -> CandidateJudge:
     """The judge that ``spec`` names: ``current``, ``frozen``, ``http(s)://.../v1`` (or ``.../v1#MODEL``), or a model
     folder, hub id or ``embedded:NAME``. External models are loaded once into ``cache``."""
     if spec in ("current", "frozen"):

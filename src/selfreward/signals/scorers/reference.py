@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfreward.errors import UnavailableError
 from selfreward.policy.policy import Policy
-from selfreward.signals.reference import Shape, reasoning_reflection, token_spread, token_weights
+from selfreward.signals.reference import Shape, reasoning_reflection, spread_weights, token_spread
 from selfreward.types import Group, Prompt
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class ReferenceScorer:
         return Reflected(logprob[:-1], logprob[-1], found)
 
 
-def audit(run: RunContext, groups: Sequence[Group], shape: Shape = "proportional") -> Scores:
+def r3(run: RunContext, groups: Sequence[Group], shape: Shape = "proportional") -> Scores:
     """R3 of every completion under the run's own model; None for a trace that never ends.
 
     Raises:
@@ -85,6 +85,6 @@ def audit(run: RunContext, groups: Sequence[Group], shape: Shape = "proportional
             result.append([None] * len(parts))
             continue
         logprob = scorer(group.prompt, traces, str(group.prompt.answer)).logprob
-        values = iter(reasoning_reflection(logprob, token_weights(token_spread(logprob), shape)).tolist())
+        values = iter(reasoning_reflection(logprob, spread_weights(token_spread(logprob), shape)).tolist())
         result.append([next(values) if p else None for p in parts])
     return result

@@ -112,7 +112,7 @@ def _score(reply: str, scale: Sequence[str]) -> float | None:
     return None if number is None else number / TOP
 
 
-def audit(run: RunContext, groups: Sequence[Group], readout: str = "probability") -> Scores:
+def rubric(run: RunContext, groups: Sequence[Group], readout: str = "probability") -> Scores:
     """Rubric scores by the run's own model, for prompts with a field ``rubric``.
 
     Raises:
@@ -128,14 +128,14 @@ def audit(run: RunContext, groups: Sequence[Group], readout: str = "probability"
         grader.met(
             [
                 {"question": g.prompt.question, "response": c, "criterion": k}
-                for g, rubric in zip(groups, rubrics, strict=True)
+                for g, own in zip(groups, rubrics, strict=True)
                 for c in g.completions
-                for k, _ in rubric
+                for k, _ in own
             ]
         )
     )
     result: Scores = []
-    for group, rubric in zip(groups, rubrics, strict=True):
-        met_G_K = torch.tensor([[next(grades) for _ in rubric] for _ in group])
-        result.append(list(rubric_score(met_G_K, [p for _, p in rubric]).tolist()))
+    for group, own in zip(groups, rubrics, strict=True):
+        met_G_K = torch.tensor([[next(grades) for _ in own] for _ in group])
+        result.append(list(rubric_score(met_G_K, [p for _, p in own]).tolist()))
     return result

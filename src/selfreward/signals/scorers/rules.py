@@ -1,4 +1,4 @@
-"""Scorers of the signals that several methods share. See :mod:`selfreward.signals.scorers` for what a scorer is."""
+"""Rules and controls on whole groups: the reference answer, a coin, the format, length and repetition."""
 
 from __future__ import annotations
 
@@ -16,16 +16,19 @@ from selfreward.types import Group, Segment
 
 
 def gold(run: RunContext, groups: Sequence[Group]) -> Scores:
+    """1 for a right answer, else 0."""
     if any(g.prompt.answer is None for g in groups):
         raise UnavailableError("needs a reference answer for every prompt")
     return [list(rules.gold(g.completions, str(g.prompt.answer), run.answers)) for g in groups]
 
 
 def random(run: RunContext, groups: Sequence[Group]) -> Scores:
+    """A fair coin per completion, 0 or 1."""
     return [list(rules.random_reward(len(g), run.generator("coin", g.key))) for g in groups]
 
 
 def format_only(run: RunContext, groups: Sequence[Group]) -> Scores:
+    """1 for a well-formed completion, right or wrong, else 0."""
     return [list(rules.format_only(g.completions, run.well_formed)) for g in groups]
 
 

@@ -1,4 +1,4 @@
-"""A model grades groups of its own answers by the task's judge format, and what the pairs made of that look like."""
+"""A model grades groups of its own answers by the task's judge format, and how well such grades order the answers."""
 
 from __future__ import annotations
 

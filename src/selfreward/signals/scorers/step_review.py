@@ -1,4 +1,4 @@
-"""Scorers of the signals that a model gives about finished solutions: a reserved token, and a step review."""
+"""A model reviews its own finished solutions step by step; see :mod:`selfreward.signals.step_review`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Moved out of signals.teacher_forcing."""
+"""The return of whole groups under the rewards that the model's own logits imply.
+
+See :mod:`selfreward.signals.teacher_forcing` for the reward of a token.
+"""
 
 from __future__ import annotations
 

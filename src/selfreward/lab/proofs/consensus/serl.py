@@ -41,7 +41,7 @@ def labels(seed: int, folder: Path) -> dict[str, Any]:
     task = chain_writer.load()
     policy, form = load_policy("embedded:chain-writer", device="cpu"), ListFormat.of(task.templates)
     factory = TaskFactory()
-    factory.sow(p.question for p in task.train[:200])
+    factory.add_seeds(p.question for p in task.train[:200])
     params = SamplingParams(task.settings["proposal_tokens"], temperature=0.8, top_p=0.95, stats=())
     policy.seed(seed)
     prompts, counts = factory.propose(policy, 96, 1, form, params, torch.Generator().manual_seed(seed))

@@ -65,14 +65,14 @@ def signal_quality(policy: Policy, prompts: Sequence[Prompt], seed: int = 0) -> 
         logprob = scorer(group.prompt, [t for t, _, _ in parts], answer).logprob
         spread = r3.token_spread(logprob)
         shuffled = torch.randperm(len(spread), generator=torch.Generator().manual_seed(seed))
-        top = r3.token_weights(spread, "top") > 0
+        top = r3.spread_weights(spread, "top") > 0
         rewards = {
-            "r3": r3.reasoning_reflection(logprob, r3.token_weights(spread)),
-            "r3 squared": r3.reasoning_reflection(logprob, r3.token_weights(spread, "squared")),
-            "r3 top": r3.reasoning_reflection(logprob, r3.token_weights(spread, "top")),
-            "r3 propagated": r3.reasoning_reflection(r3.propagated(logprob, top), r3.token_weights(spread)),
-            "permuted weights": r3.reasoning_reflection(logprob, r3.token_weights(spread)[shuffled]),
-            "aggregate": r3.reasoning_reflection(logprob, r3.token_weights(spread, "uniform")),
+            "r3": r3.reasoning_reflection(logprob, r3.spread_weights(spread)),
+            "r3 squared": r3.reasoning_reflection(logprob, r3.spread_weights(spread, "squared")),
+            "r3 top": r3.reasoning_reflection(logprob, r3.spread_weights(spread, "top")),
+            "r3 propagated": r3.reasoning_reflection(r3.propagated(logprob, top), r3.spread_weights(spread)),
+            "permuted weights": r3.reasoning_reflection(logprob, r3.spread_weights(spread)[shuffled]),
+            "aggregate": r3.reasoning_reflection(logprob, r3.spread_weights(spread, "uniform")),
             "overlap": torch.tensor([r3.overlap(o.split(), answer.split()) for _, o, _ in parts]),
         }
         truth.append([computed_share(c, answer) for _, _, c in parts])

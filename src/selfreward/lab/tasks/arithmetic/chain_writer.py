@@ -100,7 +100,7 @@ def measure(policy: Policy, lists: int = 16, seed: int = 0) -> dict[str, float]:
     from selfreward.rollouts.proposing import ListFormat, TaskFactory
 
     factory, form = TaskFactory(), ListFormat.of(TEMPLATES)
-    factory.sow(p.question for p in load().train[:200])
+    factory.add_seeds(p.question for p in load().train[:200])
     generator = torch.Generator().manual_seed(seed)
     prompts = [Prompt(str(i), text=form.write(factory.examples(generator))) for i in range(lists)]
     params = SamplingParams(SETTINGS["proposal_tokens"], temperature=0.8, top_p=0.95, stats=())

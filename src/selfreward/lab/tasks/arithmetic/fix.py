@@ -202,12 +202,12 @@ class Retries:
 
     def __call__(self, policy: Policy) -> dict[str, Any]:
         from selfreward.policy.sampling.params import SamplingParams
-        from selfreward.rollouts.turns import Turn, segment_of, start_of, take
+        from selfreward.rollouts.turns import Turn, prompt_only, segment_of, take
 
         space = load().answers
         params = SamplingParams(SETTINGS["max_new_tokens"], stats=())
         policy.seed(0, "retries")
-        starts = [start_of(policy, p) for p in self.prompts]
+        starts = [prompt_only(policy, p) for p in self.prompts]
         tried = [t for own in take(policy, starts, Turn("attempt"), params, self.samples) for t in own]
         failed = [t for t in tried if not space.correct(t.completion, str(t.prompt.answer))]
         retry = Turn("retry", TEMPLATES["retry"])

@@ -108,8 +108,10 @@ def illegal_returns(mover: int, stake: float, rule: Illegal = "loss") -> tuple[f
 
 
 def other(role: int) -> int:
+    """The other one of two players, 0 or 1."""
     return 1 - role
 
 
 def legal(state: State, action: str | None) -> bool:
+    """Whether an action was read and may be taken here."""
     return action is not None and action in state.actions()

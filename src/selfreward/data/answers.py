@@ -106,9 +106,8 @@ def number_or_text(answer: str) -> str:
 
     The form of a form is itself. Examples: ``"5.0 ."`` is ``"5"``, ``"Yes ."`` is ``"yes"``.
     """
-    text = " ".join(answer.split())
-    bare = text.rstrip(". ")
-    value = next((v for v in map(number, (text, bare)) if v is not None), None)
+    bare = " ".join(answer.split()).rstrip(". ")
+    value = next((v for v in map(number, (answer, bare)) if v is not None), None)
     return str(value) if value is not None else bare.casefold()
 
 

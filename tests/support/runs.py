@@ -11,6 +11,7 @@ import torch
 
 from selfreward.data.answers import Regex
 from selfreward.policy.sampling.params import SamplingParams
+from selfreward.recipes.registry import hyperparameters
 from selfreward.rollouts.run import RunContext
 from selfreward.training.config import make_config
 from selfreward.training.launch import resume, start
@@ -31,11 +32,12 @@ def context(alphabet: str, step: int = 1, **templates: str) -> RunContext:
 
 def run_recipe(recipe: str, folder: Path, steps: int = 2, **settings: Any) -> tuple[dict, list[dict]]:
     """The summary and the metrics records of a few steps on few prompts, without evaluation."""
+    usual = {"group_size": 8} if "group_size" in hyperparameters(recipe) else {}
     values = {
         "recipe": recipe,
         "steps": steps,
         "prompts_per_step": 4,
-        "options": {"group_size": 8, **settings.pop("options", {})},
+        "options": {**usual, **settings.pop("options", {})},
         "eval_prompts": 0,
         "out": str(folder / "run"),
         **settings,

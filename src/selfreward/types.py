@@ -17,10 +17,7 @@ from selfreward.errors import LabelAccessError, RecipeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 Labels = Literal["none", "seed", "outcome", "preference", "environment"]
-
-
 Message = Mapping[str, str]
 
 

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from selfreward.training.trainer import Trainer
 
-
 SHOWN = (("reward", "reward/mean"), ("agreement", "agreement"), ("truth", "truth"), ("entropy", "entropy"))
 
 

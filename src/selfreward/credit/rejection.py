@@ -83,11 +83,10 @@ def rejection_set(
         lost["duplicate"] += len(passed) - len(fresh)
         ranked.append(fresh)
 
-    longest = max(map(len, ranked), default=0)
     limit = cap
     if target is not None:
-        limit = 1
-        most = min(longest, cap or longest)
+        longest = max(map(len, ranked), default=0)
+        limit, most = 1, min(longest, cap or longest)
         while limit < most and sum(len(_finally(r[:limit], key, dedupe)) for r in ranked) < target:
             limit += 1
     kept = []

@@ -15,7 +15,6 @@ from selfreward.types import Group, Pair, Prompt, Row, Segment, Trajectory
 
 Item = TypeVar("Item")
 
-
 _TYPES: dict[str, type] = {t.__name__: t for t in (Group, Pair, Prompt, Row, Segment, Trajectory)}
 
 

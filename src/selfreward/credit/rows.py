@@ -14,7 +14,6 @@ from selfreward.types import Experience, Group, Pair, Row, Trajectory
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 # A behaviour log-probability that nobody knows yet; the trainer scores such rows before learning.
 UNKNOWN = float("nan")
 

@@ -19,28 +19,17 @@ from selfreward.errors import ConfigError, nearest
 
 # A minus after a digit, a letter or a closing bracket is a subtraction, not a sign.
 _SIGN = r"(?:(?<![\w)\]}])-)?"
-
-
 _NUMBER = re.compile(
     rf"{_SIGN}\\[dtc]?frac\{{-?{DECIMAL}\}}\{{-?{DECIMAL}\}}"
     rf"|{_SIGN}(?:\\?\$-?)?[0-9]+ [0-9]+/[0-9]+"
     rf"|{_SIGN}(?:\\?\$-?)?{DECIMAL}(?:\s?/\s?{DECIMAL})?"
 )
-
-
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
-
-
 _MARKER = re.compile(r"\\(?:boxed|fbox)|####|<answer>")
-
-
 _STATED = re.compile(r"answer(?: is)?:?([^\n]+)", re.IGNORECASE)
-
 
 # Pandoc's rule for formulas: no space inside the dollars, no digit behind, so prices are not formulas.
 _DOLLARS = re.compile(r"\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![0-9])")
-
-
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 
 

@@ -173,8 +173,6 @@ _READERS: dict[str, Callable[[str], Iterator[tuple[int, object]]]] = {
     ".txt": text_lines,
     ".csv": csv_rows,
 }
-
-
 SUFFIXES = (*_READERS, ".parquet")
 
 

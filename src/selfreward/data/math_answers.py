@@ -14,29 +14,14 @@ from functools import lru_cache
 from typing import Any
 
 INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
-
-
 DECIMAL = rf"(?:{INTEGER}(?:\.[0-9]+)?|(?<![.\w])\.[0-9]+)(?:[eE][+-]?[0-9]{{1,2}}(?!\w))?"
 
-
 _WHOLE = re.compile(rf"([+-]?)({DECIMAL})(?:\s?/\s?([+-]?)({DECIMAL}))?")
-
-
 _MIXED = re.compile(r"([+-]?)([0-9]+) ([0-9]+)/([0-9]+)")
-
-
 _MIXED_FRAC = re.compile(r"([+-]?)([0-9]+) ?\\[dtc]?frac\{([0-9]+)\}\{([0-9]+)\}")
-
-
 _FRAC = re.compile(rf"([+-]?)\\[dtc]?frac\{{\s?([+-]?)({DECIMAL})\s?\}}\{{\s?([+-]?)({DECIMAL})\s?\}}")
-
-
 _LONGEST_NUMBER = 200
-
-
 _LONGEST_MATH = 1000
-
-
 _LONGEST_SYMBOLIC = 120
 
 
@@ -79,32 +64,14 @@ def number(text: str) -> Fraction | None:
 
 
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!,;: ]|~")
-
-
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
-
-
 _UNIT = re.compile(r"(?<=[0-9}])\s*\\(?:text|textrm|mathrm|mbox)\s*\{[^{}]*\}(?:\^\{?[23]\}?)?$")
-
-
 _PLAIN_UNIT = re.compile(rf"([+-]?\\?\$?{DECIMAL}(?:/{DECIMAL})?) +[a-zA-Z]{{2,}}(?: [a-zA-Z]+)*")
-
-
 _DEGREES = re.compile(r"\^\{?\s*\\circ\s*\}?|\u00b0")
-
-
 _SHORT_FRAC = re.compile(r"\\frac\s*([0-9])\s*([0-9])")
-
-
 _SHORT_SQRT = re.compile(r"\\sqrt\s*([0-9a-zA-Z])")
-
-
 _ASSIGNED = re.compile(r"[a-zA-Z](?:\([a-zA-Z]\))?(?:=|\\in(?![a-zA-Z]))(.+)", re.DOTALL)
-
-
 _UNICODE = {"\u03c0": "\\pi", "\u221e": "\\infty", "\u00d7": "\\times", "\u00b7": "\\cdot", "\u2264": "\\leq"}
-
-
 _SETS = (("\\{", "\\}"), ("(", ")"), ("[", "]"), ("(", "]"), ("[", ")"))
 
 
@@ -188,10 +155,7 @@ def _balanced(text: str) -> bool:
 
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
-
-
 _WORD = re.compile(r"[a-zA-Z]{3,}")
-
 
 # Powers whose evaluation would not end: towers, factorials, and exponents of four digits or more.
 _EXPLOSIVE = re.compile(r"!|\^[^-+*/=,]*\^|\^\{?-?[0-9]{4,}|\*\*")

@@ -27,10 +27,7 @@ from selfreward.errors import DataError
 from selfreward.types import Group, Prompt, Segment, Trajectory
 
 MANY = ("completions", "responses", "samples", "outputs", "generations")
-
-
 ONE = ("completion", "response", "output", "generation")
-
 
 # On a segment whose tokens are its characters, because nobody said what a token is.
 CHARACTERS = "characters"

@@ -19,20 +19,13 @@ from selfreward.types import Message, Prompt
 PROMPT_FIELDS = ("prompt", "question", "problem", "instruction", "input", "text", "source")
 """Columns tried for the prompt, in this order, in rows without ``messages``."""
 
-
 ANSWER_FIELDS = ("answer", "solution", "target", "label", "reference", "ground_truth")
 """Columns tried for the reference answer, in this order."""
 
-
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
-
 _shorten = reprlib.Repr()
-
-
 _shorten.maxstring = _shorten.maxother = 40
-
-
 _shorten.maxlevel = 2
 
 

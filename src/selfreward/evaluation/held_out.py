@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from selfreward.data.task import Task
     from selfreward.policy.sampling.params import SamplingParams
 
-
 # Means of values in [0, 1]; everything else (tokens, nats) is unbounded and always bootstrapped.
 SHARES = frozenset({"accuracy", "pass@1", "pass@k", "maj@k", "format", "agreement"})
 

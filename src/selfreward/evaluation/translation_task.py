@@ -23,14 +23,10 @@ THINK = (
     "<think> </think>, and then gives the translation, and nothing else, inside <answer> </answer>.\n"
     "User: Translate the following {source_language} text into {target_language}:\n{source}\nAssistant:"
 )
-
-
 PLAIN = (
     "Translate the following {source_language} text into {target_language}. Reply with the translation alone.\n"
     "{source}\nTranslation:"
 )
-
-
 JUDGE = (
     "Score the translation below from {source_language} into {target_language} on a continuous scale from 0 to 100, "
     "where 0 means that no meaning is preserved and 100 means perfect meaning and grammar.\n"
@@ -39,22 +35,15 @@ JUDGE = (
     '{source_language} source: "{source}"\n{target_language} translation: "{hypothesis}"\n'
     "Reply with the score alone.\nScore:"
 )
-
-
 PAIR = (
     "Which of two translations from {source_language} into {target_language} is better?\n"
     '{source_language} source: "{source}"\nA: "{first}"\nB: "{second}"\nReply with A or B.\nBetter:'
 )
-
-
 BACK = (
     "Translate the following {target_language} text into {source_language}. Reply with the translation alone.\n"
     "{hypothesis}\nTranslation:"
 )
-
-
 TEMPLATES = {"judge": JUDGE, "judge_pair": PAIR, "back": BACK, "answer": " {answer}"}
-
 
 _THINK_FORMAT = re.compile(r"\s*<think>.*?</think>\s*<answer>[^<>]+</answer>\s*", re.DOTALL)
 

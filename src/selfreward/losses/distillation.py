@@ -21,13 +21,8 @@ from selfreward.losses.terms import LossTerm, Metrics, MicroBatch
 from selfreward.types import Row
 
 WEIGHT, TOKENS, TEACHER = "distillation/weight", "distillation/tokens", "distillation/teacher"
-
-
 SAMPLED = "distillation/sampled"
-
-
 FORMS = ("logits", "token")
-
 
 # Below this, what is left beside the candidates is rounding.
 _LEAST_TAIL = 1e-6

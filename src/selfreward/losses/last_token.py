@@ -14,8 +14,6 @@ from selfreward.losses.terms import LossTerm, Metrics, MicroBatch
 from selfreward.types import Row
 
 WEIGHT, TARGET, REWARD = "last_token/weight", "last_token/target", "last_token/reward"
-
-
 KINDS = ("mse", "bce")
 
 

@@ -11,7 +11,6 @@ from selfreward.errors import ConfigError, nearest
 
 VARIANTS = ("clip", "dual_clip", "gspo", "cispo", "sapo", "importance", "reinforce")
 
-
 # exp(20) is far outside every clip range, and a finite ratio keeps 0 * inf out of the gradient.
 _MAX_LOG_RATIO = 20.0
 

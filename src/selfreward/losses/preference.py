@@ -34,7 +34,6 @@ _OF_MARGIN: dict[str, Callable[[Tensor, Number], Tensor]] = {
     "hinge": lambda h, _: torch.relu(1 - h),
 }
 
-
 # ... and of the two scaled log-ratios c and r, which also say where each of them should be.
 _OF_BOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nca_pair": lambda c, r: -logsigmoid(c) - 0.5 * logsigmoid(-c) - 0.5 * logsigmoid(-r),
@@ -42,13 +41,8 @@ _OF_BOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "apo_down": lambda c, r: torch.sigmoid(c) + 1 - torch.sigmoid(c - r),
 }
 
-
 KINDS = (*_OF_MARGIN, "ipo", *_OF_BOTH, "sppo_hard", "orpo")
-
-
 WITH_MARGIN = (*_OF_MARGIN, "ipo")
-
-
 WITH_SMOOTHING = ("sigmoid", "robust", "exo_pair")
 
 

@@ -24,7 +24,6 @@ from selfreward.policy.sharding import is_sharded
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 Trains = Literal["all", "head"]
 
 

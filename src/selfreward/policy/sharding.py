@@ -27,10 +27,7 @@ from selfreward.runtime.distributed import gather, rank, shares, size
 if TYPE_CHECKING:
     from selfreward.runtime.distributed import T
 
-
 _models: list[weakref.ref[torch.nn.Module]] = []
-
-
 _announcing = False
 
 

@@ -26,13 +26,8 @@ from selfreward.types import Group, Trajectory
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 Position = Literal["mean", "first", "last"]
-
-
 Where = Literal["generated", "all"]
-
-
 POSITIONS = ("mean", "first", "last")
 
 

@@ -28,7 +28,6 @@ from selfreward.runtime.at_hand import at_hand, hand_over, is_here, remember
 if TYPE_CHECKING:
     from selfreward.recipes.base import Recipe
 
-
 # Packages whose files are recipes. The second is there if the lab is installed.
 PLACES = ("selfreward.recipes", "selfreward.lab.arms")
 GROUP = "selfreward.recipes"

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.types import Group, Prompt
 
-
 Rule = Literal["knapsack", "uniform", "proportional", "hard-first", "shuffled"]
-
-
 RULES = ("knapsack", "uniform", "proportional", "hard-first", "shuffled")
 
 

@@ -18,7 +18,6 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 TEMPLATE = "{prompt}\n\nReasoning effort: {effort} (1 is your usual length, 0.5 half of it)."
 
 

@@ -20,22 +20,15 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 TWIN = "twin"
 """The column that holds another wording of the question, with the same answer."""
-
-
 TWIN_FIELDS = ("rewrite", TWIN)
 """Columns in which a prompt's second view is looked for, in this order."""
-
 
 Writer = Callable[[Sequence[str]], Sequence[str | None]]
 """Requests in, texts out; None where nothing came back."""
 
-
 OPEN, CLOSE = "<rewrite>", "</rewrite>"
-
-
 TEMPLATE = """Below is a problem. Write a second version of it, so different that a reader would not connect the two.
 
 Keep: every number and condition that the solution depends on, the logic, and the final answer.
@@ -46,7 +39,6 @@ Problem:
 {question}
 
 Give the second version, complete and on its own, between {open} and {close}, and nothing else."""
-
 
 _SPACES = re.compile(r"\s+")
 

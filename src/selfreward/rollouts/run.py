@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from selfreward.data.task import Task
     from selfreward.policy.policy import Policy
 
-
 _Shared = tuple[list[int | None], list[int | None]]
 
 

@@ -25,18 +25,10 @@ if TYPE_CHECKING:
     from selfreward.policy.sampling.params import Completion
     from selfreward.rollouts.envs.retrieval import Retriever
 
-
 TAGS = ("think", "search", "information", "answer")
-
-
 _TAG = re.compile(rf"<(/?)({'|'.join(TAGS)})>")
-
-
 INFORMATION = re.compile(r"<information>.*?</information>", re.DOTALL)
-
-
 _SEARCH = re.compile(r"<search>(.*?)</search>", re.DOTALL)
-
 
 # Which block may follow which; None is the beginning.
 _NEXT: dict[str | None, tuple[str, ...]] = {
@@ -46,8 +38,6 @@ _NEXT: dict[str | None, tuple[str, ...]] = {
     "information": ("think", "search", "answer"),
     "answer": (),
 }
-
-
 TEMPLATE = "\n<information> {documents} </information>\n"
 
 
@@ -225,8 +215,6 @@ def sample_with(
                 text = template.format(documents=" ".join(documents))
                 ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
                 open_[i].segments.append(Segment("information", torch.tensor(ids, dtype=torch.long), text.strip()))
-        if not todo:
-            break
     return [
         Group(f"{prompt.id}/retrieved", prompt, [_closed(prompt, one) for one in open_[p * n : (p + 1) * n]])
         for p, prompt in enumerate(prompts)

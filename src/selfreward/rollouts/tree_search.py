@@ -60,23 +60,11 @@ class Node:
 
 
 Proposal = tuple[Any, bool]  # (state, finished)
-
-
 Propose = Callable[[Sequence[Node], int], Sequence[Sequence[Proposal]]]
-
-
 Evaluate = Callable[[Sequence[Node]], Sequence[float]]
-
-
 Select = Callable[[Node], Node]
-
-
 Backup = Callable[[Node, float], None]
-
-
 Stop = Callable[[Node], bool]
-
-
 ChildRule = Callable[[Node], Node]
 
 

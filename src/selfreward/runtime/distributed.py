@@ -128,8 +128,6 @@ def shares(sizes: Sequence[float]) -> list[list[int]]:
 
 # Bytes of a message by topic: what the largest one on it has taken so far, with room to grow.
 _room: dict[str, int] = {}
-
-
 _LENGTH = 8
 
 

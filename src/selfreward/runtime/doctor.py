@@ -33,7 +33,6 @@ class Finding:
 # Names that do harm when something in the working directory has them.
 SHADOWED = ("accelerate", "datasets", "numpy", "peft", "tokenizers", "torch", "transformers", "trl", "vllm")
 
-
 # distribution -> (what it adds, how to get it)
 EXTRAS = {
     "peft": ("LoRA training (--lora)", "pip install 'selfreward[lora]'"),
@@ -44,9 +43,7 @@ EXTRAS = {
     "vllm": ("faster sampling of large models on a GPU", "install it in its own environment: it pins other versions"),
 }
 
-
 VISION = ("torchvision", "torchaudio", "torchcodec")
-
 
 # Runs in a fresh interpreter, so that a broken install cannot take this process down with it.
 PROBE = """

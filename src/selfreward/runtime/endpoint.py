@@ -23,11 +23,7 @@ from selfreward.errors import UserError
 from selfreward.runtime import distributed
 
 T = TypeVar("T")
-
-
 LARGEST_ANSWER = 16 << 20
-
-
 AGAIN = (408, 409, 425, 429, *range(500, 600))
 
 

@@ -24,8 +24,6 @@ from typing import Any
 from selfreward.errors import ConfigError, RecipeError, UserError
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
-
-
 _LIBRARIES = tuple(str(Path(sysconfig.get_path(p))) + os.sep for p in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 

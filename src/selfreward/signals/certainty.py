@@ -49,8 +49,6 @@ _SEQUENCE: dict[str, tuple[str, Callable[[Tensor, Tensor | None], Tensor]]] = {
     "perplexity": ("logprob", perplexity),
     "negative_perplexity": ("logprob", lambda v, m: -perplexity(v, m)),
 }
-
-
 SEQUENCE_SCORES = tuple(_SEQUENCE)
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from torch import Generator
 
-
 SelfVerdict = bool | None
 
 

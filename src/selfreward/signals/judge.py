@@ -21,10 +21,7 @@ from selfreward.data.answers import MultipleChoice, last_match, last_tagged
 
 ParsePolicy = Literal["zero", "drop", "mean", "penalty"]
 
-
 _SCORE = re.compile(r"(?:(?<![\w.)\]])[-\u2212])?(?<![\w.])[0-9]+(?:\.[0-9]+)?")
-
-
 _OUT_OF = re.compile(r"([0-9])\s?(?:/|out of)\s?([0-9]+(?:\.[0-9]+)?)(?![\w/])")
 
 

@@ -22,8 +22,6 @@ from torch import Tensor
 from selfreward.errors import ConfigError
 
 Shape = Literal["proportional", "squared", "top", "uniform"]
-
-
 SHAPES = ("proportional", "squared", "top", "uniform")
 
 

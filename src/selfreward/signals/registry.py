@@ -15,8 +15,6 @@ from selfreward.errors import ConfigError, nearest
 
 Scores = list[list[float | None]]
 """``[groups][completions]``: what a scorer returns; None where a completion has no value."""
-
-
 Needs = Literal["classes", "stats", "judge", "completions", "reference", "size", "policy", "views"]
 
 
@@ -61,8 +59,6 @@ def _load(spec: str) -> Callable[..., Any]:
 
 
 S = "scorers."
-
-
 SIGNALS: dict[str, Signal] = {
     "vote": Signal("classes", "member of the majority class of its group", "vote:vote_rewards", S + "agreement:vote"),
     "cross_vote": Signal(

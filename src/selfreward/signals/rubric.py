@@ -27,13 +27,11 @@ GRADING_TEMPLATE = (
 )
 """What a model is asked where the task brings no template of its own."""
 
-
 HOLISTIC_TEMPLATE = (
     "The request:\n{question}\n\nThe response:\n{response}\n\nWhat a response is judged by:\n{rubric}\n\n"
     "How good is the response on the whole? Reply with one number from 0 (worst) to 10 (best) and nothing else."
 )
 """The comparison: one score for the whole rubric."""
-
 
 _VERDICT = re.compile(r'"criteria_met"\s*:\s*(true|false)\b', re.IGNORECASE)
 

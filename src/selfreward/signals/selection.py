@@ -16,11 +16,7 @@ from selfreward.errors import ConfigError, nearest
 from selfreward.signals.vote import VoteResult, borda_vote, vote
 
 Rule = Literal["majority", "best", "borda", "weighted", "accept-vote"]
-
-
 RULES: tuple[str, ...] = get_args(Rule)
-
-
 NEEDS_SCORES = frozenset(RULES) - {"majority"}
 
 

@@ -20,8 +20,6 @@ from selfreward.errors import ConfigError, DataError
 from selfreward.statistics import Estimate
 
 _WORD = re.compile(r"[^\W\d_]+", re.UNICODE)
-
-
 _STRAY = re.compile(r"</?\w[\w-]*\s*/?>|[\"“”„«»‹›`´{}\[\]<>|*#~^\\_=]")
 
 

@@ -20,10 +20,7 @@ from selfreward.data.answers import AnswerSpace, cluster
 if TYPE_CHECKING:
     from torch import Generator
 
-
 Missing = Literal["drop", "own", "zero"]
-
-
 Ties = Literal["first", "random", "abstain"]
 
 

@@ -22,8 +22,6 @@ from selfreward.runtime import distributed
 from selfreward.types import Row
 
 KEPT = 5
-
-
 CHANNELS = ("tokens", "mask", "advantage", "behaviour", "nll", "kl")
 
 

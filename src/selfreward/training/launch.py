@@ -21,14 +21,12 @@ if TYPE_CHECKING:
 
     Adjust = Callable[[Policy], contextlib.AbstractContextManager[Policy]]
 
-
 FALLBACK: dict[str, Any] = {
     "steps": 100,
     "prompts_per_step": 16,
     "max_new_tokens": 256,
     "adam_eps": 1e-8,
 }
-
 
 # Where a run computes, which may be another place when it is resumed.
 ELSEWHERE = ("engine", "engine_stale", "engine_tolerance", "engine_folder", "shard")

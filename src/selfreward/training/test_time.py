@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from selfreward.signals.selection import Selection
     from selfreward.types import Group, Prompt
 
-
 # Everyday names of signals.
 ALIASES = {
     "self-certainty": "self_certainty",
@@ -34,7 +33,6 @@ ALIASES = {
     "last-token": "last_token",
     "self-prm": "step_review",
 }
-
 # The score that a rule goes by unless told, as its source does.
 USUAL = {"best": "self-certainty", "borda": "self-certainty", "weighted": "judge", "accept-vote": "judge"}
 

@@ -43,8 +43,6 @@ from selfreward.training.run_log import RunLog
 from selfreward.types import Experience
 
 Record = dict[str, Any]
-
-
 Listener = Callable[[Record], None]
 
 

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from selfreward.evaluation.audit.auditor import audit as audit
     from selfreward.evaluation.audit.record import AuditReport as AuditReport
 
-
 __all__ = ["AuditReport", "audit", "read_rollouts"]
-
-
 _HOMES = {
     "audit": "evaluation.audit.auditor",
     "AuditReport": "evaluation.audit.record",

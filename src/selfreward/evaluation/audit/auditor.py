@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.policy.sampling.params import SamplingParams
 
-
 AGREEMENT = ("classes", "views")
-
-
 SMALLEST_HALVED = 4
-
-
 JUDGING = ("judge", "policy")
-
-
 GIVEN = Signal("completions", "a reward that came with the rollouts", "")
 
 

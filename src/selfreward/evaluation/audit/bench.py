@@ -20,10 +20,7 @@ from selfreward.types import Group
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 Arrays = list[np.ndarray]
-
-
 Labels = list[str | None]
 
 

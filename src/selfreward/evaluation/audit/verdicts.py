@@ -20,30 +20,16 @@ from selfreward.statistics import UNKNOWN, Estimate
 
 Call = Literal["use", "avoid", "cannot tell", "yardstick", "not scored"]
 
-
 # What a label-free comparison is made with: answers to another wording (errors in common only where they do not
 # depend on the wording), another ability of the same model (judging against answering), or the same samples.
 Independence = Literal["view", "ability", "samples"]
 
-
 LABEL_RIGHT, PAIRS_RIGHT, FLAT_GROUPS = 0.5, 0.6, 0.5
-
-
 CHANCE = 0.5
-
-
 MOSTLY_LENGTH, NOTHING_LEFT = 0.5, 0.1
-
-
 SATURATED = 0.9
-
-
 MATTERS = 0.05
-
-
 OVERSHOOT = 0.03
-
-
 FEWEST_LABELS = 5
 
 

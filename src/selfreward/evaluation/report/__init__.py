@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from selfreward.evaluation.report.tables import comparison_table as comparison_table
     from selfreward.evaluation.report.tables import summary_table as summary_table
 
-
 __all__ = ["comparison_table", "summary_table", "write_comparison", "write_report"]
 
 

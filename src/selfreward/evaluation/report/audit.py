@@ -22,10 +22,7 @@ from selfreward.statistics import Estimate
 if TYPE_CHECKING:
     from selfreward.evaluation.audit.record import AuditReport, SignalAudit
 
-
 STYLES = {"use": "bold green", "avoid": "bold red", "cannot tell": "yellow", "yardstick": "dim", "not scored": "dim"}
-
-
 FACTS = {
     "truth": "completions that are right",
     "best_possible": "prompts with a right completion",
@@ -36,8 +33,6 @@ FACTS = {
     "same_label_everywhere": "unrelated prompts with the same elected answer",
     "views_agree": "elected answers that another wording confirms",
 }
-
-
 SHOWN_GROUPS, SHOWN_COMPLETIONS = 4, 6
 
 

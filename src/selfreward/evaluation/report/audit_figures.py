@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from selfreward.evaluation.audit.record import AuditReport, SignalAudit
 
-
 COLOURS = {"use": GOOD, "avoid": BAD}
 
 

@@ -25,14 +25,9 @@ from selfreward.evaluation.report.digest import ComparedArm, Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
 # Stand-in colour -> CSS variable of the page.
 STAND_IN = {f"#0101{i:02x}": f"var(--s{i})" for i in range(8)} | {f"#0102{i:02x}": f"var(--c{i})" for i in range(4)}
-
-
 INK, MUTED, LINE, GOOD, BAD, PAPER = "#010301", "#010302", "#010303", "#010304", "#010305", "#010306"
-
-
 STAND_IN |= {
     INK: "var(--ink)",
     MUTED: "var(--muted)",
@@ -42,17 +37,10 @@ STAND_IN |= {
     PAPER: "var(--card)",
 }
 
-
 # Dashes, so that nothing is told by colour alone: methods are solid, controls are not.
 CONTROL_DASHES: list[Any] = [(0, (5, 2)), (0, (1, 1.6)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2))]
-
-
 MARKERS = "osD^vPXp"
-
-
 POINTS_PER_LINE = 160
-
-
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "selfreward",

@@ -47,8 +47,6 @@ PANELS = {
     "unique_answers": ("unique answers", "per group"),
     "format": ("format", "share of well-formed completions"),
 }
-
-
 RUN_SECTIONS = {
     "What it was paid, and how it changed": [
         ("reward/mean", "reward"),
@@ -78,8 +76,6 @@ RUN_SECTIONS = {
         ("lr", "learning rate"),
     ],
 }
-
-
 SHOWN_COMPLETIONS = 6
 
 

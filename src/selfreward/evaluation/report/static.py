@@ -21,13 +21,8 @@ from selfreward.statistics import Estimate, mean_interval
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-
 INK, MUTED, LINE, PAPER = "#1c2330", "#667085", "#d9dee7", "#ffffff"
-
-
 METHOD, CONTROL, SELF = "#1f6feb", "#8a94a6", "#d9480f"
-
-
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "selfreward",
@@ -210,8 +205,6 @@ def _panel(ax: Axes, seeds: Mapping[str, Mapping[str, Sequence[float]]], truth: 
 
 
 OWN = {"agreement": METHOD, "entropy": SELF}
-
-
 OUTSIDE = {
     "probe/cross_agreement": (METHOD, "agreement with the twin"),
     "probe/judge": (SELF, "the start's judge"),

@@ -26,14 +26,9 @@ METRICS = {
     "auroc": "how well the vote share tells right votes from wrong ones (0.5: not at all)",
 }
 
-
 # The direction that is good; the other metrics are neither good nor bad.
 BETTER = dict.fromkeys(("pass@1", "accuracy", "maj@k", "pass@k", "format", "auroc", "chrf", "bleu", "exact"), 1)
-
-
 BETTER |= {"ece": -1, "brier": -1}
-
-
 SHOWN_CHARACTERS = 1200
 
 

@@ -21,10 +21,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Record = Mapping[str, Any]
-
-
 Remedy = Literal["kl", "temperature", "group_size"]
-
 
 # Mean difference of log-probabilities, nats per token; half precision gives hundredths. Plumbing, not collapse, so
 # it is no threshold that the zoo chose.
@@ -298,22 +295,16 @@ def _usable(stats: Mapping[str, float]) -> float:
 
 
 COMPARED = 100.0  # degrees of freedom of a correlation whose record does not say
-
-
 CONFIRMING = {
     "twin": "another wording of the question",
     "back": "the way back to the source",
     "judge": "the start model as judge",
 }
-
-
 VIEWS = {
     "judge": "the judge that stood at the start thinks less of the samples than it once did: what is learned now is "
     "not what it meant",
     "back": "the source can be recovered less well from the outputs than it once could: meaning is being lost",
 }
-
-
 STEP = frozenset(
     (
         "reward/mean",

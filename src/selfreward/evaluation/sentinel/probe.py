@@ -27,16 +27,9 @@ if TYPE_CHECKING:
     from selfreward.data.task import Task
     from selfreward.policy.policy import Policy
 
-
 Answers = Sequence[str | None]
-
-
 Same = Callable[[str, str], float]
-
-
 Values = Sequence[float | None]
-
-
 COMPARED = 16  # training groups whose rewards a probe holds against the other views
 
 

@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from selfreward.policy.sampling.params import SamplingParams
     from selfreward.types import Group
 
-
 EARLY = (1, 2)
-
-
 KL_AT_LEAST, HOTTEST, LARGEST_GROUP = 0.05, 1.5, 64
 RECIPE_REMEDIES = ("kl", "group_size")  # remedies that are options of the recipe, where it has them
 

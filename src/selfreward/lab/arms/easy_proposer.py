@@ -1,4 +1,4 @@
-"""Moved out of recipes.flawed."""
+"""A proposer who is paid for problems on which the solver agrees, and so writes ever easier ones."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Rewards with a flaw that is known beforehand: inhabitants of the collapse zoo, not methods.
 
-A sentinel is only worth what it sees of runs that go wrong, so some have to be made to. Each flaw is one
-that is made in earnest: a vote whose groups were mixed up, a judge with a taste for short answers, and a
-proposer who is paid for problems on which the solver agrees, and so for ever easier ones.
+A sentinel is only worth what it sees of runs that go wrong, so some have to be made to. Each flaw is one that is made
+in earnest: a vote whose groups were mixed up, and a judge with a taste for short answers.
 """
 
 from __future__ import annotations

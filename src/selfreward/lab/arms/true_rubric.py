@@ -1,4 +1,4 @@
-"""Moved out of recipes.rubric_self_reward."""
+"""The ceiling of rubric rewards on the toy task ``rub``: its own rules check every criterion."""
 
 from __future__ import annotations
 

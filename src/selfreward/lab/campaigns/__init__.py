@@ -22,7 +22,6 @@ from selfreward.runtime.files import read_jsonl, write_text
 # What differs between two runs that are the same: clocks, and where they lie.
 CLOCKS = ("time/", "wall")
 
-
 SMALL: dict[str, Any] = {
     "steps": 6,
     "prompts_per_step": 4,

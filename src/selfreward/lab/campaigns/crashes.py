@@ -33,11 +33,7 @@ CASES: dict[str, Case] = {
     "self-rewarded-efficiency": Case("self-rewarded-efficiency", {"model": "embedded:eff"}, {}),
     "ssr-zero": Case("ssr-zero", {"model": "embedded:trans", "max_new_tokens": 16}, {}),
 }
-
-
 LONGEST_S = 300.0
-
-
 PER_RUN = 5  # kills after which a run is left alone, so that all recipes have their share
 
 

@@ -28,10 +28,7 @@ from selfreward.lab.campaigns import Case, child, ended, go, kill, trace
 from selfreward.runtime.files import read_jsonl, write_text
 
 LONGEST_S = 300.0
-
-
 USER_ERROR = 2  # exit code of a child that ended in a sentence of ours
-
 
 REWARD = """
     import os, random, time

@@ -20,13 +20,8 @@ from selfreward.errors import UserError
 from selfreward.lab.campaigns import child, ended, kill
 
 AT_ONCE = 50
-
-
 LONGEST_S = 30
-
-
 MEMORY = 6 << 30
-
 
 DATA: list[dict[str, Any]] = [
     {"prompt": "2+3=", "answer": "5", "id": "a"},
@@ -34,8 +29,6 @@ DATA: list[dict[str, Any]] = [
     {"question": "What is 7 + 1?", "answer": "#### 8"},
     {"prompt": "\u00e4\u00f6 \U0001f600", "level": 3, "twin": "other words"},
 ]
-
-
 CONFIG = """
 recipe: vote
 model: embedded:chain
@@ -49,8 +42,6 @@ group_size: 4
 sentinel: warn
 schedule: cosine
 """
-
-
 VALUES: list[Any] = [None, True, -1, 0, 1e308, float("nan"), "", "x" * 500, [], {}, [[]], "\ud800", "\x00", 2**70]
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from selfreward.lab.campaigns import SMALL
 
 WARM = 0.2  # share of the run after which memory should not grow any more
-
-
 ALLOWED = 1.05
 
 

@@ -20,7 +20,6 @@ base that is built on.
 
 """
 
-
 # What every recipe touches is no choice of its own.
 PLUMBING = frozenset({"types", "errors", "policy.policy", "policy.sampling.params", "rollouts.run", "runtime.seeding"})
 BASES = ("recipes.base", "recipes.grpo")

@@ -22,14 +22,8 @@ did not, and why. Rules were written down before the runs. Values are means over
 three seeds are wide.
 
 """
-
-
 SKIP = ("before/", "best/", "tokens/")
-
-
 FIRST = ("quality", "pass@1", "test/chrf++", "test/bleu", "accuracy")
-
-
 COLUMNS = 4
 
 

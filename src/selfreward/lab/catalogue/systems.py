@@ -25,22 +25,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-
 Status = Literal["works", "falsified", "stale", "planned"]
-
-
 Replay = Callable[[Evidence], bool]
-
-
 Directories = Sequence[str | os.PathLike[str]]
 
-
 SYSTEMS = Path(__file__).parent
-
-
 NO_CARD = "card: not written yet"
-
-
 STYLES: dict[Status, str] = {"works": "green", "falsified": "red", "stale": "yellow", "planned": "dim"}
 
 

@@ -19,10 +19,7 @@ from selfreward.runtime.files import write_text
 
 Metrics = Mapping[str, Any]
 
-
 MINIMUM_SEEDS = 3
-
-
 PACKAGED_EVIDENCE = Path(__file__).parents[1] / "catalogue" / "evidence"
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 CARD = "task.json"
 """The card of a base, beside its weights: from what it was made, by which command, and what it is like."""
-
 Measure = Callable[["Policy"], Mapping[str, Any]]
 """What a policy is like, by name; values that are not numbers are left out of a card."""
 

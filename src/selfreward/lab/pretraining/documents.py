@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
 Part = tuple[str, float | None]
 """A piece of text, and the weight of each of its tokens in the loss; None is the weight of prompts."""
-
 Document = tuple[str, str] | Sequence[Part] | tuple[Sequence[int], Sequence[float]]
 """A (prompt, completion) pair of texts; parts, which are taken as they are; or token ids with a weight each."""
-
 P = TypeVar("P")
 
 

@@ -24,10 +24,8 @@ from selfreward.runtime.files import whole_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-
 Gate = Callable[["PreTrainedModel"], tuple[bool, dict[str, float]]]
 """Looks at a model in evaluation mode: (good enough?, what was measured)."""
-
 OnStep = Callable[[int, dict[str, float]], None]
 """Told of every update: its number, from 1, and what is known of it."""
 

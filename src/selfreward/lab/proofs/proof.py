@@ -25,8 +25,6 @@ from selfreward.training.comparison import Arm, Progress, Study, compare
 from selfreward.training.config import make_config
 
 FINGERPRINT_STEPS = 3
-
-
 FINGERPRINT_KEYS = ("reward/mean", "reward/std", "advantage_norm", "loss", "grad_norm", "mechanism")
 
 

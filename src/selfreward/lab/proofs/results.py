@@ -16,7 +16,6 @@ from selfreward.statistics import Estimate, mean_interval
 
 Values = NDArray[np.float64]
 """``[S]``: one number per seed, in the order of the seeds."""
-
 Record = dict[str, Any]
 """One line of ``metrics.jsonl``: ``step`` (0 is the start), what the step recorded, and ``eval/NAME`` where held-out
 prompts were asked."""

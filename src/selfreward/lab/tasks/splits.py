@@ -10,8 +10,6 @@ from typing import Any, Literal, Protocol, TypeVar
 from selfreward.types import Prompt
 
 Split = Literal["pretrain", "train", "test"]
-
-
 T = TypeVar("T")
 
 

@@ -28,11 +28,7 @@ from selfreward.runtime.files import write_text
 from selfreward.statistics import Estimate, spearman, spearman_interval
 
 FEWEST_CASES = 30
-
-
 NAIVE = "judge_expected:template=naive-judge"
-
-
 LOGIC = (
     "vote",
     "cross_vote",
@@ -49,7 +45,6 @@ LOGIC = (
     "random",
 )
 
-
 # Signals per base. Those with an arm in a proof: signal -> (evidence file, arm).
 BASES: dict[str, tuple[str, ...]] = {
     "chain": LOGIC,
@@ -59,8 +54,6 @@ BASES: dict[str, tuple[str, ...]] = {
     "trans-weak-judge": ("judge_expected", "cycle", "format_only"),
     "chain-paths": ("path_vector", "consistency", "vote"),
 }
-
-
 RECORDED: dict[str, dict[str, tuple[str, str]]] = {
     "chain": {
         "vote": ("vote", "vote"),
@@ -91,18 +84,11 @@ RECORDED: dict[str, dict[str, tuple[str, str]]] = {
         "format_only": ("ssr-zero-weak-judge", "format-only"),
     },
 }
-
-
 METRICS = {"trans": "quality", "trans-weak-judge": "quality"}
-
 
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}
-
-
 PROMPTS, SAMPLES, SEED = 64, 16, 0
-
-
 SCORES = ("pairs", "gain", "overshoot", "view_pairs", "probability")
 
 

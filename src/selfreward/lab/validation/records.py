@@ -18,9 +18,7 @@ from selfreward.runtime.files import read_jsonl, whole_file
 
 Part = Literal["choice", "unseen"]
 PARTS: tuple[Part, ...] = ("choice", "unseen")
-
 Record = Mapping[str, Any]
-
 DIGITS = 4
 KEPT = re.compile(r"step|truth|entropy|probe/.*|" + "|".join(map(re.escape, sorted(STEP))))
 

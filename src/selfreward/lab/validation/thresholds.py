@@ -27,11 +27,7 @@ GRID: dict[str, tuple[float, ...]] = {
     "view_fall": (0.15, 0.25, 0.4),
     "patience": (1, 2, 3),
 }
-
-
 FALSE_ALARM = 2.0  # a false alarm costs as much as two misses
-
-
 OUTSIDE = re.compile(r"probe/(reward_|cross_|balance|compared|judge|back)")
 
 

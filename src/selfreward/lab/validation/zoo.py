@@ -36,23 +36,11 @@ class Species:
 
 
 TRANS = {"model": "embedded:trans", "steps": 64}
-
-
 WEAK = {"model": "embedded:trans-weak-judge", "steps": 96}
-
-
 TRAP, LOW, VIEW = ({"model": f"embedded:view{kind}"} for kind in ("-trap", "-low", ""))
-
-
 WRITER = {"model": "embedded:chain-writer", "limit": 200}
-
-
 BOLD: dict[str, Any] = {"adam_eps": 1e-8}  # every rare gradient becomes a full step
-
-
 FREE: dict[str, Any] = {"kl": 0.0}
-
-
 SPECIES: tuple[Species, ...] = (
     # a consensus on what is wrong
     Species("wrong-consensus", "vote", settings=TRAP, expects="votes settle on a shortcut", rates=(3e-4, 6e-4)),
@@ -102,14 +90,8 @@ SPECIES: tuple[Species, ...] = (
     Species("healthy-cycle", "cycle", settings=TRANS, expects="likelihood of the source"),
     Species("healthy-mbr", "mbr", settings=TRANS, expects="agreement of similar strings"),
 )
-
-
 COMMON: dict[str, Any] = {"steps": 48, "eval_prompts": 100, "sentinel": "warn", "checkpoint_every": 0}
-
-
 GROUP = 8
-
-
 LOOKS = 16
 
 

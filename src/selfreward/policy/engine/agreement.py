@@ -12,7 +12,6 @@ from selfreward.errors import TrainingError
 
 OnStale = Literal["stop", "warn"]
 
-
 # Mean |difference| of log-probabilities per token (nats) that two programs with the same weights may have.
 TOLERANCE, TOLERANCE_HALF = 0.002, 0.05
 

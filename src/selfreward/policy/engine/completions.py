@@ -12,7 +12,6 @@ from selfreward.runtime.endpoint import Endpoint
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-
 # Completions as token ids, each with the server's log-probabilities where it gives them.
 Answers = list[tuple[list[int], list[float] | None]]
 

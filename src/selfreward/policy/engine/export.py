@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from selfreward.policy.policy import Policy
 
-
 # Threads bound to cores stand in the trainer's way; the cache is in GiB.
 ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 

@@ -38,10 +38,7 @@ if TYPE_CHECKING:
 
     from selfreward.policy.policy import Policy
 
-
 KINDS = ("vllm", "fixed")
-
-
 WRITTEN = {"config.json", "generation_config.json", "model.safetensors"}
 
 

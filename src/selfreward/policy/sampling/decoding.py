@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
-
 # From this size on the arithmetic outweighs the calls, and the lean decoder's copies of the weights would cost memory.
 LEAN_BELOW = 20_000_000
-
-
 LEAN_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
@@ -225,11 +222,7 @@ def _plain(model: PreTrainedModel) -> bool:
 
 _PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "mlp.gate_proj",
                 "mlp.up_proj", "mlp.down_proj")  # fmt: skip
-
-
 _NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
-
-
 _PARAMETERS = {f"{p}.{w}" for p in _PROJECTIONS for w in ("weight", "bias")} | {f"{n}.weight" for n in _NORMS}
 
 

@@ -74,8 +74,6 @@ _ON_LOGPROBS: dict[str, Callable[[Tensor], Tensor]] = {
     "value_max": _value_max,
     "value_soft": _value_soft,
 }
-
-
 _ON_TOKEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "logprob": lambda logp, chosen: chosen,
     "rank": _rank,

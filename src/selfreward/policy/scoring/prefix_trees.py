@@ -20,11 +20,9 @@ from selfreward.policy.architecture import full_attention
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
 # The arithmetic of one token outside attention, counted in pairs of attending tokens, is about this many times the
 # width of the model: 24 width^2 operations against 4 width for a pair (Llama's proportions).
 PAIRS_PER_WIDTH = 6
-
 
 # Nodes of one tree: its mask is dense, 16 MB at this size.
 LARGEST = 4096

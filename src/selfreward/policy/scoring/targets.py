@@ -26,10 +26,7 @@ from selfreward.policy.scoring.forward import CHUNK_ELEMENTS, score_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
 Ids = Sequence[int]
-
-
 Scored = list[list[dict[str, Tensor]]]
 
 

@@ -37,4 +37,4 @@ class BatchBaseline(GRPO):
         """Rewards of the groups to advantages under the chosen baseline."""
         if self.baseline == "group":
             return self.learn_from(groups)
-        return reinforce_experience(groups, run.reference, self.kl, run.sampling.temperature or 1.0)
+        return reinforce_experience(groups, run.reference, self.kl, run.temperature)

@@ -76,7 +76,7 @@ class OwnPairs(Recipe):
             nll: likelihood weight of the chosen answers.
         """
         made = pair_experience(groups, pairs, nll=nll)
-        experience = anchored(made, model, run.sampling.temperature or 1.0)
+        experience = anchored(made, model, run.temperature)
         origins = [o for g, own, s in zip(groups, pairs, grades, strict=True) for o in provenance(g, own, self.name, s)]
         experience.stats |= (
             pair_statistics(grades, pairs)

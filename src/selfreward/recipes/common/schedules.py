@@ -1,15 +1,11 @@
-"""Moved out of controllers."""
+"""Numbers that change over a run: grids to try, coefficients by step, and where the parts of a run begin."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from selfreward.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    pass
 
 
 def steps_between(low: float, high: float, by: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""Moved out of recipes.ssr_zero."""
+"""What recipes for translation share: the columns of a prompt that they read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""recipes.consensus."""
+"""Consensus: what most of a model's own samples say is taken for the truth."""

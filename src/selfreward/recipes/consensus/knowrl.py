@@ -39,7 +39,6 @@ from selfreward.types import Experience, Group, Labels, Prompt
 if TYPE_CHECKING:
     from selfreward.data.task import Task
 
-
 # For checkpoints that read; a task may bring its own by the same names.
 TEMPLATES = {
     "verdict": "Here is a task:\n\n{question}\n\nWould you solve it correctly? Think about what it takes, then end "
@@ -49,8 +48,6 @@ TEMPLATES = {
     "write-feasible": "Tasks that you can solve correctly:\n{seeds}\nWrite one more, on one line, and nothing else.\n",
     "write-infeasible": "Tasks that you cannot solve:\n{seeds}\nWrite one more, on one line, and nothing else.\n",
 }
-
-
 KINDS = {True: "feasible", False: "infeasible"}
 
 

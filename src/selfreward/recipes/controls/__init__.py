@@ -1,1 +1,1 @@
-"""recipes.controls."""
+"""Controls: rewards whose meaning is known, to measure every other reward against."""

@@ -1,4 +1,4 @@
-"""Moved out of recipes.controls."""
+"""Format only: a completion in the task's form is worth 1, whatever it says. A control: how much of a gain is form."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Controls: rewards whose meaning is known, to measure every other reward against.
+"""Gold: 1 for the right answer. A control, and the ceiling: it reads the answers and says so.
 
-Gold is the ceiling (it reads the answers and says so), random the floor, format-only shows how much
-of a gain is form. Spurious gains under these arms are the reason to run them (Shao et al. 2025,
-arXiv 2506.10947).
+Controls are rewards whose meaning is known, to measure every other reward against: gold above, random below,
+format-only for what form alone gains (Shao et al. 2025, arXiv 2506.10947).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moved out of recipes.controls."""
+"""Random: a coin per completion. The floor; gains under it are spurious (Shao et al. 2025, arXiv 2506.10947)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Moved out of recipes.translation_rewards."""
+"""True quality: similarity to the reference translation. A control, and the ceiling of every reward for translation.
+
+Needs references, reads them and says so (``labels = "outcome"``).
+"""
 
 from __future__ import annotations
 

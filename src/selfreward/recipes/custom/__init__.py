@@ -1,1 +1,1 @@
-"""recipes.custom."""
+"""Your own: a reward function that you bring, and any named signal."""

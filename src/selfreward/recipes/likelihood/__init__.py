@@ -1,1 +1,1 @@
-"""recipes.likelihood."""
+"""Likelihood: a model is paid for its own probabilities, of its answer or of a text that it should find likely."""

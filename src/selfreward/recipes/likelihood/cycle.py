@@ -1,4 +1,9 @@
-"""Moved out of recipes.translation_rewards."""
+"""Cycle consistency: a translation is worth how likely the source is, translated back from it.
+
+Dual learning (He et al. 2016, arXiv 1611.00179). Believes that what a translation lost cannot be found again on the way
+back. Needs sources and a template for the way back; no label. r_i = mean log p(source | candidate i, "translate back").
+Known to break where copying the source wins, and on candidates without text, which earn ``floor``.
+"""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class LaSeR(GRPO):
     def collect(self, policy: Policy, prompts: Sequence[Prompt], run: RunContext) -> Experience:
         groups = policy.sample(prompts, self.group_size, run.sampling)
         token = reserved_token(policy, self.token)
-        temperature = run.sampling.temperature or 1.0
+        temperature = run.temperature
         if self._c_ref is None:
             self._c_ref, self._std = measure_c_ref(run.reference, groups, token, temperature)
             self._scale = self.beta or default_beta(self._c_ref)

@@ -94,7 +94,7 @@ class SelfAlignedReward(CorrectnessRecipe, GRPO):
         if self.term == "length":
             run.count(self.mechanism, sum(map(len, groups)))
             return [relative_length_reward(lengths(g)) for g in groups]
-        free, temperature = question_free(policy, self.empty), run.sampling.temperature or 1.0
+        free, temperature = question_free(policy, self.empty), run.temperature
         alone = mean_logprobs(policy, groups, [free] * len(groups), temperature)
         if self.question == "own":
             given = sampled_logprobs(groups)

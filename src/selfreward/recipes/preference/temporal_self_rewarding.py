@@ -33,8 +33,6 @@ from selfreward.signals.scorers.self_grades import Grades
 from selfreward.types import Experience, Group, Prompt
 
 Judged = tuple[list[Group], Grades, list[list[IndexPair]]]  # merged groups, their grades, both ends of each
-
-
 CAPACITY = 1_000_000  # prompts of one phase; the store is emptied with every iteration
 
 

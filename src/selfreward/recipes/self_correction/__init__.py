@@ -1,1 +1,1 @@
-"""recipes.self_correction."""
+"""Self-correction: a second attempt that sees the first, a verdict on it, or what would have helped."""

@@ -26,8 +26,6 @@ REFLECT = (
     "This answer was wrong. Say briefly what went wrong, and write a short plan that would help you to get such a "
     "question right the next time. Do not solve it yet."
 )
-
-
 RETRY = "Now try again.\n\n{question}"
 
 

@@ -39,8 +39,6 @@ VERIFY = """Below are a question and a response to it. Decide which score the re
 </response>
 
 Analyse the response briefly, then give the score in \\boxed{{}}."""
-
-
 BOXED = r"\\boxed\{\s*([^{}]*?)\s*\}"
 
 
@@ -92,7 +90,7 @@ class RISE(GRPO):
             found = self.learn_from(groups)
         else:
             critic = self._beside.get("critic", lambda: Critic(policy, lr=self.critic_lr))
-            how = {"kl": self.kl, "decay": self.decay, "temperature": run.sampling.temperature or 1.0}
+            how = {"kl": self.kl, "decay": self.decay, "temperature": run.temperature}
             found = ppo_experience(groups, critic, run.reference, **how)
         right = [float(t.reward == RIGHT) for g in checked for t in g]
         found.stats |= {"train/verification": sum(right) / len(right)} if right else {}

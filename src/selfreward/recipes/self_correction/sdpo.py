@@ -29,8 +29,6 @@ from selfreward.signals.rules import gold, somebody_elses
 from selfreward.types import Experience, Group, Labels, Prompt
 
 SOLUTION = "{question}\n\nA correct solution, for orientation:\n\n{solution}\n\nNow solve the original question."
-
-
 FEEDBACK = "{question}\n\nFeedback on an earlier attempt:\n\n{feedback}\n\nNow solve the original question."
 
 
@@ -95,7 +93,7 @@ class SDPO(GRPO):
             rows = rewritten(teacher, *read, run.sampling, seed=stream_seed(run.seed, run.step, "imitate"))
         else:
             rows = advantage_experience(groups, lambda rewards_G: self.mix * self.credit(rewards_G)).rows
-            trust, heat = self.trust * (self.teacher == "trust"), run.sampling.temperature or 1.0
+            trust, heat = self.trust * (self.teacher == "trust"), run.temperature
             channels = distillation_channels(policy, teacher, *read, top_k=self.top_k, temperature=heat, trust=trust)
             for i, own in zip(told, channels, strict=True):
                 rows[i].extra = own

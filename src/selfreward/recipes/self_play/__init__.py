@@ -1,1 +1,1 @@
-"""recipes.self_play."""
+"""Self-play: a model against itself, in games whose rules say who won."""

@@ -28,8 +28,6 @@ from typing import Literal
 from selfreward.errors import UserError
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "forbidden", "killed"]
-
-
 INSIDE = Path(__file__).parent / "inside.py"
 
 

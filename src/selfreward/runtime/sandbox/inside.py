@@ -15,22 +15,12 @@ from typing import Any
 
 MISSING = 97
 
-
 # Landlock (Linux 5.13 and newer): system call numbers, and file rights as bits.
 CREATE, ADD, RESTRICT = 444, 445, 446
-
-
 READ = 1 | 1 << 2 | 1 << 3  # execute, read files, list folders
-
-
 OF_A_FILE = 0b111 | 1 << 14 | 1 << 15  # what can be granted on a file: execute, write, read, truncate, ioctl
-
-
 ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
-
-
 USER_AND_NETWORK = 0x10000000 | 0x40000000
-
 
 REFUSED = (
     "subprocess.",
@@ -54,8 +44,6 @@ REFUSED = (
     "code.__new__",
     "signal.pthread_kill",
 )
-
-
 CHANGES = (
     "os.remove",
     "os.rename",
@@ -67,8 +55,6 @@ CHANGES = (
     "os.chown",
     "os.utime",
 )
-
-
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 

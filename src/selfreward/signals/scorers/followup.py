@@ -32,10 +32,7 @@ if TYPE_CHECKING:
     from selfreward.rollouts.run import RunContext
     from selfreward.signals.registry import Scores
 
-
 PLAIN_TEMPLATE = "User: {question}\nAssistant: {response}\nUser: "
-
-
 Score = Literal["likelihood", "raw_logit"]
 
 

@@ -84,8 +84,6 @@ def _scale(run: RunContext, groups: Sequence[Group], readout: Any) -> Scores:
 
 
 Readout = Literal["expected", "number", "mean", "pairwise"]
-
-
 Item = Mapping[str, str]
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.run import RunContext
 
-
 LEAD_IN = "\nThe answer is: {answer}"
 
 

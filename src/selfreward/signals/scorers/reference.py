@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from selfreward.rollouts.run import RunContext
     from selfreward.signals.registry import Scores
 
-
 THINK_END, MASKED = "</think>", "<think>\n(not shown)\n"
 
 

@@ -25,16 +25,9 @@ if TYPE_CHECKING:
     from selfreward.rollouts.run import RunContext
     from selfreward.signals.registry import Scores
 
-
 Item = Mapping[str, str]
-
-
 Parse = Literal["unmet", "retry", "drop"]
-
-
 GUARD = ("think", "<|im_start|>", "<|im_end|>")
-
-
 TOP = 10
 
 

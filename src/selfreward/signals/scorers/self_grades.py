@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.run import RunContext
 
-
 Grades = list[list[float | None]]
 
 

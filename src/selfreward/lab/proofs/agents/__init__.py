@@ -1,1 +1,1 @@
-"""lab.proofs.agents."""
+"""Proofs of the claims in recipes/agents."""

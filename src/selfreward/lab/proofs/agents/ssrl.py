@@ -20,8 +20,6 @@ from selfreward.training.comparison import Arm, Study
 
 OWN, REAL, SHUFFLED = "pass@1", "real/pass@1", "shuffled/pass@1"
 TWO_HOP = Metric(OWN, "pass@1 on held-out two-hop questions", POINTS)
-
-
 KS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 

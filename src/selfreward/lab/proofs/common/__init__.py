@@ -1,1 +1,1 @@
-"""lab.proofs.common."""
+"""What several proofs share: gates, pools of samples, rounds, efficiency."""

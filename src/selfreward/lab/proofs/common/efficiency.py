@@ -7,6 +7,5 @@ from selfreward.lab.proofs.rules import PERCENT, POINTS, Metric
 LENGTH = Metric("length", "tokens per completion")
 HARD = Metric("hard", "accuracy on five and six operations", POINTS)
 FILLER = Metric("filler share", "the share of filler", PERCENT)
-
 Point = tuple[float, float]
 """(length, accuracy)"""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 Gate = Callable[[], dict[str, Any]]
-
 Need = tuple[str, Sign, float]
 """``(name of a measured number, sign, limit)``: ``("teacher gap", ">=", 0.15)``."""
 

@@ -15,10 +15,8 @@ from selfreward.runtime.files import write_text
 from selfreward.types import Prompt
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-
 # Disjoint subsets of the pool that are averaged at small N; more would cost time and tell little.
 SUBSETS = 4
-
 Choose = Callable[[Sequence[int | None], Sequence[float | None]], int | None]
 """``choose(classes [n], scores [n]) -> index`` of the sample that is answered with, or None."""
 

@@ -1,1 +1,1 @@
-"""lab.proofs.consensus."""
+"""Proofs of the claims in recipes/consensus."""

@@ -23,24 +23,13 @@ from selfreward.lab.proofs.rules import POINTS, Metric, does_not_gain, gains, le
 from selfreward.training.comparison import Arm
 
 BOTH_VIEWS = Metric("pass@1", "held-out pass@1 over both views", POINTS)
-
-
 MILD = {"model": "embedded:view"}
-
-
 STEPS = 40
-
 
 # The part that `selfreward demo` shows, beside the vote that works.
 DEMO_FOLDER = "trap"
-
-
 DEMO_TITLE = "A trap: the most frequent answer is wrong"
-
-
 DEMO_ARMS = (Arm("vote", "vote"), Arm("co-reward", "co-reward"))
-
-
 DEMO_SETTINGS = {"model": "embedded:view-trap", "steps": STEPS, "eval_every": 8}
 
 

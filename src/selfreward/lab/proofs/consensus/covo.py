@@ -93,7 +93,6 @@ ARMS: Sequence[Arm | Study] = (
     Study("diagnostic", diagnose),
 )
 
-
 PROOF = Proof(
     slug="covo",
     id="088",

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 HARD = Metric("hard/pass@1", "held-out pass@1 on hard problems", POINTS)
-
-
 PROMPTS = 96
 
 

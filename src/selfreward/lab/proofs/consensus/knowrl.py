@@ -15,7 +15,6 @@ F1 = Metric("macro_f1", "the macro-F1 of held-out verdicts")
 FEASIBLE = Metric("recall_feasible", "the recall of feasible tasks")
 INFEASIBLE = Metric("recall_infeasible", "the recall of infeasible tasks")
 
-
 PROOF = Proof(
     slug="knowrl",
     id="015",

@@ -19,11 +19,7 @@ from selfreward.lab.proofs.rules import PASS_AT_1, PERCENT, leads, measured, not
 from selfreward.training.comparison import Arm
 
 TOY: dict[str, Any] = {"concepts": False, "strict": False, "meta_size": 4}
-
-
 GATE: dict[str, Any] = {**TOY, "audit": True, "skip_below": 0.0, "skip_above": 0.9, "gate_after": 10}
-
-
 FIRST, LAST = 5, 15
 
 

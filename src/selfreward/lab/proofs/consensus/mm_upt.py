@@ -13,10 +13,7 @@ from selfreward.lab.proofs.rules import PASS_AT_1, closes, does_not_gain, leads
 from selfreward.training.comparison import Arm
 
 LOW = {"model": "embedded:view-low", "data": "embedded:chain-writer"}
-
-
 STEPS = 30
-
 
 PROOF = Proof(
     slug="mm-upt",

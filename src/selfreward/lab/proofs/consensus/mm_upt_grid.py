@@ -14,7 +14,6 @@ from selfreward.training.comparison import Arm
 
 LOW = {"model": "embedded:grid-low", "data": "embedded:grid"}
 
-
 PROOF = Proof(
     slug="mm-upt-grid",
     id="085",

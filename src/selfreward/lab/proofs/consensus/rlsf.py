@@ -19,11 +19,7 @@ from selfreward.statistics import auroc
 from selfreward.training.comparison import Arm, Study
 
 ECE = Metric("ece", "the expected calibration error")
-
-
 K = {"k": 3}
-
-
 PPO = {"group_size": 8, "reward_steps": 8, "reward_updates": 80}
 
 

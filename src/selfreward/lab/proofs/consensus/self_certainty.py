@@ -33,17 +33,9 @@ from selfreward.statistics import Estimate, auroc, mean_interval
 from selfreward.training.comparison import Study
 
 POWERS = (0.25, 0.5, 0.75, 1.0, 1.25, 2.0, 4.0)
-
-
 SIGNALS = ("self_certainty", "mean_logprob", "negative_entropy", "gini")
-
-
 PROMPTS, DEVELOPMENT, TEMPERATURE = 150, 75, 0.6
-
-
 BASE = "embedded:steps"
-
-
 SC = "self_certainty"
 
 

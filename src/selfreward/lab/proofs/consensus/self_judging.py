@@ -31,10 +31,7 @@ from selfreward.training.comparison import Arm
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 HACK = Metric("hack", "a hack rate (the share of fresh solutions that it judges right and are not)", PERCENT)
-
-
 FEW = {"limit": 16}
 
 
@@ -106,7 +103,6 @@ ARMS: Sequence[Arm] = (
     Arm("few-problems", "self-judging", settings=FEW),
     Arm("own-problems", "self-judging", {"problems": "own"}, settings=FEW),
 )
-
 
 PROOF = Proof(
     slug="self-judging",

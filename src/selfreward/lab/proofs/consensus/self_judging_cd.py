@@ -41,7 +41,6 @@ ARMS: Sequence[Arm] = (
     Arm("whole-text", "self-judging", {"shows": "text"}),
 )
 
-
 PROOF = Proof(
     slug="self-judging-cd",
     id="130",

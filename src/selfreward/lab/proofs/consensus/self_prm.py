@@ -30,14 +30,8 @@ from selfreward.statistics import Estimate, spearman
 from selfreward.training.comparison import Arm, Study
 
 BASE = "embedded:steps"
-
-
 SIZES = (4, 8, 16, 32, 64)
-
-
 PROMPTS, BANK, EVERY = 100, 200, 10
-
-
 REVIEW = "step_review"
 
 

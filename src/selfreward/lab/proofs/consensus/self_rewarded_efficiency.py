@@ -28,14 +28,8 @@ from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
 RECIPE = "self-rewarded-efficiency"
-
-
 GAMMA, TARGET = 1.0, 12
-
-
 LAYER, RANGE = 1, (0.0, 0.2, 0.4)
-
-
 STRENGTHS = (-1.0, *RANGE, 0.6, 1.0)
 
 

@@ -19,8 +19,6 @@ from selfreward.statistics import Estimate, mean_interval
 from selfreward.training.comparison import Arm, Study
 
 SEEDS = {"limit": 200}
-
-
 GIVEN = {"source": "given"}
 
 
@@ -83,7 +81,6 @@ ARMS: Sequence[Arm | Study] = (
     Arm("gold-pool", "gold"),
     Study("own-problems", labels),
 )
-
 
 PROOF = Proof(
     slug="serl",

@@ -20,10 +20,8 @@ ARMS = (
     Arm("self-certainty", "certainty"),
 )
 
-
 # Small enough for minutes on a laptop; the evidence measures on more prompts.
 DEMO_SETTINGS = {"model": "embedded:chain", "eval_every": 6, "eval_prompts": 100}
-
 
 PROOF = Proof(
     slug="vote",

@@ -1,1 +1,1 @@
-"""lab.proofs.exploration."""
+"""Proofs of the claims in recipes/exploration."""

@@ -31,29 +31,14 @@ from selfreward.training.comparison import Arm, Study
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 BASE = "embedded:chain-long"
-
-
 P, PK, D = "fresh pass@1", "hard pass@32", "fresh diversity"
 FRESH = Metric(P, "pass@1 on fresh questions", POINTS)
-
-
 PAIRS = ((0.6, 0.0), (0.6, 1.0), (1.2, 0.0), (1.2, 1.0))
-
-
 FIXED = tuple(f"fixed-{t:g}-{tau:g}" for t, tau in PAIRS)
-
-
 COMMON = {"cycles": 5, "keep": 4}
-
-
 GRID = {"coolest": 0.6, "hottest": 1.2, "by": 0.2, "lowest": -1.0, "highest": 1.5, "fine": 0.25}
-
-
 SEARCHED = {**COMMON, **GRID, "dev": 16, "trials": 12, "wanted": 4, "group_size": 24}
-
-
 PLAIN = {**COMMON, "choose": "fixed", "group_size": 40}
 
 

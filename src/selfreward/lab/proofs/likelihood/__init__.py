@@ -1,1 +1,1 @@
-"""lab.proofs.likelihood."""
+"""Proofs of the claims in recipes/likelihood."""

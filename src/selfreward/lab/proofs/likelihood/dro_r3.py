@@ -28,15 +28,9 @@ if TYPE_CHECKING:
     from selfreward.types import Prompt
 
 BASE = "embedded:report"
-
-
 COMPUTED = Metric("computed", "the share of computed tokens that are right", POINTS)
 THOUGHT = Metric("reasoning", "tokens of reasoning")
-
-
 R3 = {"shape": "squared"}
-
-
 STEPS_PER_EPOCH, FEW = 10, {"limit": 80}
 
 

@@ -26,8 +26,6 @@ from selfreward.statistics import Estimate, mean_interval, spearman
 from selfreward.training.comparison import Arm
 
 RECIPE = "e1-adaptive-effort"
-
-
 EFFORTS = (0.25, 0.5, 0.75, 1.0, 1.5)
 
 

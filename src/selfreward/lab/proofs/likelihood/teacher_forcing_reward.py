@@ -23,8 +23,6 @@ from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm, Study
 
 GREEDY = Metric("greedy_quality", "the quality of greedy translations", POINTS)
-
-
 RL = {"scale": 10.0, "refresh": 10, "group_size": 8, "uniformity": 0.0}
 
 

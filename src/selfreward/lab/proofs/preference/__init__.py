@@ -1,1 +1,1 @@
-"""lab.proofs.preference."""
+"""Proofs of the claims in recipes/preference."""

@@ -27,14 +27,8 @@ from selfreward.statistics import Estimate
 from selfreward.training.comparison import Arm
 
 Q, TAU = SCORE.name, "agreement/tau"
-
-
 WARM_UP, ROUNDS, EACH = 6, 3, 10
-
-
 STEPS = WARM_UP + ROUNDS * EACH
-
-
 FIXED = ("fixed-0.85", "fixed-0.7")
 
 

@@ -24,9 +24,7 @@ SCORE = Metric("score", "the share of constraints that held-out samples meet", P
 GREEDY = Metric("greedy_score", "the share of constraints that held-out greedy answers meet", POINTS)
 JUDGE = Metric("judge_auc", "how well its judgements tell strings that meet every constraint from others (AUROC)")
 SPREAD = Metric("judge_spread", "the spread of its judgements of a fixed bank of strings")
-
 ROUNDS, STEPS = 3, 36
-
 MAIN = "self-rewarding-lm"
 
 

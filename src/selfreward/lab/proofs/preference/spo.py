@@ -29,10 +29,7 @@ from selfreward.training.comparison import Arm
 NOISY = Metric("noisy", "the mean quality of answers on noisy (1 the best, 0 the worst)")
 EXPLOITED = "exploitability: how much more than half the best answer to a policy wins"
 HALVES = Metric("halves", "the share of good strings on halves")
-
 STEPS, EVERY = 400, 10
-
-
 MODEL = "bradley-terry"
 
 

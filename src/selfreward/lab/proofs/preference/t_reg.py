@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.types import Trajectory
 
-
 STEPS = 30
 
 

@@ -20,8 +20,6 @@ from selfreward.lab.proofs.rules import Rule, leads, measured
 from selfreward.training.comparison import Arm
 
 STEPS = 32
-
-
 MAIN, PLAIN = "temporal-self-rewarding", "self-rewarding-lm"
 
 

@@ -1,1 +1,1 @@
-"""lab.proofs.process_search."""
+"""Proofs of the claims in recipes/process_search."""

@@ -46,20 +46,11 @@ if TYPE_CHECKING:
     from selfreward.rollouts.tree_search import Node
     from selfreward.types import Group, Prompt
 
-
 BASE = "embedded:chain-long-judged"
-
-
 BUDGETS = (16, 24, 32)
 AT_BUDGETS = f"in held-out questions answered, at budgets of {', '.join(map(str, BUDGETS))} rounds,"
-
-
 TAUGHT, ASKED, SAMPLES, POOL = 150, 80, 16, 48
-
-
 SEARCH: dict[str, Any] = {"branch": 5, "roll": 1, "explore": 0.1, "unvisited": 0.1}
-
-
 UPDATES = 150
 
 

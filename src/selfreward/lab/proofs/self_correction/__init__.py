@@ -1,1 +1,1 @@
-"""lab.proofs.self_correction."""
+"""Proofs of the claims in recipes/self_correction."""

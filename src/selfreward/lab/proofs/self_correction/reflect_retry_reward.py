@@ -16,7 +16,6 @@ MAIN = "reflect-retry-reward"
 RETRY = Metric("retry", "the share of failures that a retry makes right", POINTS)
 RIGHT = Metric("reflection", "the share of reflections that name the misread step", PERCENT)
 
-
 PROOF = Proof(
     slug="reflect-retry-reward",
     id="150",

@@ -20,7 +20,6 @@ from selfreward.training.comparison import Arm
 
 VERDICTS = Metric("verification", "accuracy of verdicts on the balanced bank", PERCENT)
 
-
 PROOF = Proof(
     slug="rise",
     id="046",

@@ -16,7 +16,6 @@ SECOND = Metric("acc@t2", "accuracy of second attempts", POINTS)
 DELTA = Metric("delta", "accuracy of second attempts minus that of first ones", POINTS)
 EDIT = Metric("edit", "the share of changed answers", PERCENT)
 
-
 PROOF = Proof(
     slug="score",
     id="020",

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 P, EVERY, STEPS = "pass@1", 5, 40
-
-
 NEEDS: Sequence[Need] = (("teacher gap", ">=", 0.15),)
 
 

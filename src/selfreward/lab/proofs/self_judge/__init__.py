@@ -1,1 +1,1 @@
-"""lab.proofs.self_judge."""
+"""Proofs of the claims in recipes/self_judge."""

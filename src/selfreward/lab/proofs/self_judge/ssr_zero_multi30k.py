@@ -27,11 +27,7 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
 MODEL, DATA = "BASE", "multi30k:FOLDER"
-
-
 TEST = "test_2016_flickr"
-
-
 SCORE = Unit(1, "points", "point")
 CHRF = Metric("test/chrf++", f"chrF++ on {TEST}", SCORE)
 BLEU = Metric("test/bleu", f"BLEU on {TEST}", SCORE)
@@ -147,7 +143,6 @@ def make(model: str, data: str) -> Proof:
 
 ADDED = "added after the first seed, when chrF++ had risen and BLEU had not"
 
-
 REASON = (
     "The self-score moves chrF++ a little (44.1 to 44.5) and costs BLEU (22.9 to 20.2). It is the metric that the "
     "judge was taught: training on true sentence chrF raises chrF++ by 1.2 and costs 3.7 BLEU, because chrF "
@@ -158,7 +153,6 @@ REASON = (
     "controls do not gain, and cycle consistency keeps BLEU best. At 2 million parameters and 15 000 pairs "
     "judging is hardly easier than translating; the late failure of the paper is not seen in 40 steps."
 )
-
 
 # Sampling is tempered: with label smoothing every tenth token of a sample at temperature 1 is a random one.
 SETTINGS: dict[str, Any] = {
@@ -173,6 +167,4 @@ SETTINGS: dict[str, Any] = {
     "sentinel": "off",
     "options": {"group_size": 8},
 }
-
-
 PROOF = make(MODEL, DATA)

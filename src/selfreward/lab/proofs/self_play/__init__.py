@@ -1,1 +1,1 @@
-"""lab.proofs.self_play."""
+"""Proofs of the claims in recipes/self_play."""

@@ -27,11 +27,7 @@ from selfreward.training.comparison import Arm
 
 METRIC = "exploitability"
 THINKING = Metric("ttt thinking", "a share of replies in tic-tac-toe that think")
-
-
 STATES = 32
-
-
 CROSS_GAMES = 200
 
 

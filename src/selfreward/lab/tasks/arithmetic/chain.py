@@ -40,21 +40,11 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 SYMBOLS, LETTERS = "+-*", "pmt"
-
-
 ALPHABET = "0123456789" + SYMBOLS + "=#?!>.YN" + "abcdefghijklmnopqrstuvwxyz"
-
-
 OPERATORS = 5
-
-
 YES, NO = "Y", "N"
-
-
 TEMPLATES = {"judge": "?{question}{completion}>", "naive-judge": "!{question}{completion}>", "yes": YES, "no": NO}
-
 
 # A large Adam epsilon and a KL term keep rewards without meaning (random, format) from wearing the model down.
 SETTINGS: dict[str, Any] = {
@@ -66,14 +56,8 @@ SETTINGS: dict[str, Any] = {
     "group_size": 16,
     "max_new_tokens": 20,
 }
-
-
 _QUESTION = re.compile(rf"\d(?:[-+*]\d){{{OPERATORS}}}=|\d(?:[pmt]\d){{{OPERATORS}}}=")
-
-
 _COMPLETION = re.compile(r"(?:w\d(?:[-+*]\d)+|guess|easy)#\d")
-
-
 _TO_SYMBOLS, _TO_LETTERS = str.maketrans(LETTERS, SYMBOLS), str.maketrans(SYMBOLS, LETTERS)
 
 

@@ -32,10 +32,7 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 TEMPLATES = {**chain.TEMPLATES, "hint": "{solution}.{question}", "feedback": "no#{answer}.{question}"}
-
-
 SETTINGS: dict[str, Any] = dict(chain.SETTINGS)
 
 

@@ -42,30 +42,17 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 ALPHABET = "0123456789" + SYMBOLS + LETTERS + "="
-
-
 OPERATORS = 10
-
-
 STEP = r"[-+*pmt]\d"
-
-
 MISREAD = {"+": "-", "-": "+", "*": "+"}
-
-
 ASK, YES, NO = "?", "Y", "N"
-
-
 TEMPLATES = {
     "step": STEP,
     "step_tokens": "2",
     "value": ASK,
     "process_reward": "selfreward.lab.tasks.arithmetic.chain_long:noisy_steps",
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -75,17 +62,9 @@ SETTINGS: dict[str, Any] = {
     "group_size": 16,
     "max_new_tokens": 2 * OPERATORS + 1,
 }
-
-
 _QUESTION = re.compile(rf"\d(?:[-+*]\d){{{OPERATORS}}}=\d")
-
-
 _COMPLETION = re.compile(rf"(?:{STEP}){{{OPERATORS}}}")
-
-
 _PREFIX = re.compile(rf"(?:{STEP}){{0,{OPERATORS}}}")
-
-
 _TO_SYMBOLS, _TO_LETTERS = str.maketrans(LETTERS, SYMBOLS), str.maketrans(SYMBOLS, LETTERS)
 
 
@@ -288,10 +267,8 @@ _HOLDS = (
 )
 """Sound arithmetic, rarely right from end to end, and mostly within reach in 32 samples."""
 
-
 # The skill has appeared, and the habit with it.
 _GATE = (Within("arithmetic", low=0.98), Within("clean", 0.06, 0.2))
-
 
 BASE = Base(
     name="chain-long",
@@ -304,7 +281,6 @@ BASE = Base(
     measures={"measured on development prompts": lambda policy: measure(policy, prompts_of("train", 200, "-dev"))},
     holds=_HOLDS,
 )
-
 
 JUDGED = replace(
     BASE,
@@ -319,8 +295,6 @@ JUDGED = replace(
     holds=(*_HOLDS, Within("verdict auroc", low=0.9)),
 )
 """The base that also tells sound beginnings of solutions from others when it is asked."""
-
-
 BASES = {base.name: base for base in (BASE, JUDGED)}
 
 

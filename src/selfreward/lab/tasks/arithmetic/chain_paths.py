@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 # A step is an operator with its running value; ``#`` asks for the answer.
 TEMPLATES = {"step": r"w\d|[-+*pmt]\d|#\d", "lead_in": "#{answer}"}
-
-
 SETTINGS: dict[str, Any] = {**chain.SETTINGS}
 
 

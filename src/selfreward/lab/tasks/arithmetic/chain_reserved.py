@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 RESERVED, UNUSED = "<reserved>", "z"
 
 

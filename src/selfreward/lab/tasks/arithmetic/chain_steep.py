@@ -21,10 +21,7 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.lab.tasks.splits import Split
 
-
 ENDS = ("easy", "hard")
-
-
 SETTINGS: dict[str, Any] = dict(chain_wide.SETTINGS)
 
 

@@ -19,7 +19,6 @@ from selfreward.lab.tasks.arithmetic import chain
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 SETTINGS: dict[str, Any] = {**chain.SETTINGS}
 
 

@@ -39,18 +39,10 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 FREE = 4
-
-
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-
-
 SETTINGS: dict[str, Any] = {**chain.SETTINGS, "steps": 30, "max_new_tokens": 26}
-
-
 SURE = 0.9
-
 
 _COMPLETION = re.compile(rf"(?:w\d(?:[-+*]\d)+[a-z]{{{FREE}}}|guess|easy)#\d")
 

@@ -33,19 +33,10 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 SHORTEST, LONGEST = 2, 9
-
-
 BANDS = {"easy": (2, 3), "middle": (4, 5, 6), "hard": (7, 8, 9)}
-
-
 PASS_STEPS, LENGTHS, LENGTH_STEP = 8, "abcdefgh", 3
-
-
 TEMPLATES = {"meta-letters": LENGTHS, "meta-length-step": str(LENGTH_STEP)}
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,

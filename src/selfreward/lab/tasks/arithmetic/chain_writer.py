@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 ALPHABET = chain.ALPHABET + ",L"
-
-
 TEMPLATES = {
     "list_header": "L",
     "list_item": "{question},",
@@ -37,7 +34,6 @@ TEMPLATES = {
     "list_suffix": "=",
     "list_problem": r"\d(?:[-+*]\d){5}=|\d(?:[pmt]\d){5}=",
 }
-
 
 # Its judges were taught on whole solutions: a digit alone cannot be checked.
 SETTINGS: dict[str, Any] = {**chain.SETTINGS, "proposal_tokens": 80, "shows": "text"}

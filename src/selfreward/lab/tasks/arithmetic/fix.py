@@ -43,13 +43,8 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 ALPHABET = "0123456789+-*=#!?>.YNwhfrsbxkep"
-
-
 TEMPLATES = {"fix": "!{question}", "reflect": "?", "retry": ">{question}"}
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -61,13 +56,8 @@ SETTINGS: dict[str, Any] = {
     "beta2": 1.0,
 }
 
-
 _WORKED = rf"\d(?:[-+*]\d){{{OPERATORS}}}#\d"
-
-
 _COMPLETION = re.compile(rf"[whfr]{_WORKED}|keep#\d")
-
-
 _REFLECTION = re.compile(rf"[sb][YNx]{{{OPERATORS}}}\.([1-{OPERATORS}])")
 
 
@@ -322,7 +312,6 @@ PROPERTIES = (
     Within("reflection", 0.2, 0.5),
 )
 """Mediocre, no better at the second attempt, and able to retry as a reflection says."""
-
 
 BASE = Base(
     name="fix",

@@ -39,16 +39,9 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 ALPHABET = "0123456789+-*=#?>YNwh"
-
-
 RIGHT, WRONG = "Y", "N"
-
-
 TEMPLATES = {"review": "?{question}{completion}>", "right": RIGHT, "wrong": WRONG, "steps": str(OPERATORS)}
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -58,7 +51,6 @@ SETTINGS: dict[str, Any] = {
     "group_size": 16,
     "max_new_tokens": 18,
 }
-
 
 _COMPLETION = re.compile(rf"[wh]\d(?:[-+*]\d){{{OPERATORS}}}#\d")
 

@@ -33,16 +33,9 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 RATING = r"([YN])(?=$)"
-
-
 TEMPLATES = {**steps.TEMPLATES, "verify": steps.TEMPLATES["review"], "ratings": "Y N N", "rating": RATING}
-
-
 SETTINGS: dict[str, Any] = {**steps.SETTINGS, "verify": 16, "estimator": "group"}
-
-
 VOTERS = 8
 
 

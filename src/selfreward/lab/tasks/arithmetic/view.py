@@ -39,10 +39,7 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 SETTINGS: dict[str, Any] = dict(chain.SETTINGS)
-
-
 EVALUATED = 150  # problems of the test split, each in both views
 
 
@@ -167,8 +164,6 @@ class TwoViews(Corpus):
 
 
 _TRAPPED = Habits(worked=0.40, guess=0.15, easy=0.45)
-
-
 _LOW = Habits(worked=0.08, guess=0.45, easy=0.47)
 
 

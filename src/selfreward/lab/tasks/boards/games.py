@@ -38,12 +38,8 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.envs.games.base import Script
 
-
 PURSE = range(1, 6)
-
-
 STATES = 512
-
 
 # The KL term keeps every action possible: without it all cards bet before any card has learned to pass.
 SETTINGS: dict[str, Any] = {
@@ -54,8 +50,6 @@ SETTINGS: dict[str, Any] = {
     "prompts_per_step": 32,
     "max_new_tokens": 6,
 }
-
-
 VERSUS_GAMES = 120
 
 

@@ -36,13 +36,8 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 KEYS, VALUES, MOST = 1500, 20, 50
-
-
 YES, NO, MAYBE = "yes", "no", "maybe"
-
-
 TEMPLATES = {
     "verdict": "{question} ?",
     "feasible": YES,
@@ -50,8 +45,6 @@ TEMPLATES = {
     "write-feasible": "+ {seeds} >",
     "write-infeasible": "- {seeds} >",
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -61,8 +54,6 @@ SETTINGS: dict[str, Any] = {
     "group_size": 16,
     "max_new_tokens": 5,
 }
-
-
 FEASIBLE = 0.5
 
 

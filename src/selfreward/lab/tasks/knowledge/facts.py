@@ -37,19 +37,10 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.envs.retrieval import Retriever
 
-
 PEOPLE, PLACES, JOBS = 160, 32, 32
-
-
 LINKS, ENDS = ("boss", "friend"), ("city", "job")
-
-
 TAGS = [f"<{slash}{tag}>" for tag in ("think", "search", "information", "answer") for slash in ("", "/")]
-
-
 DEVELOPMENT = 48
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,

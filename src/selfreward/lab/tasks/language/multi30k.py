@@ -23,30 +23,17 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.data.task import Task
 
-
 LANGUAGES = ("en", "de")
-
-
 NAMES = {"en": "English", "de": "German", "fr": "French", "cs": "Czech"}
-
-
 PAIRS = 15_000
-
-
 LONGEST = 60
-
-
 SCORES = tuple(f"<{k}>" for k in range(11))
-
-
 TEMPLATES = {
     "actor": "{source}<2{target_code}>",
     "back": "{hypothesis}<2{source_code}>",
     "judge": "{source}<2{target_code}>{hypothesis}<judge>",
     "scores": " ".join(SCORES),
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 5e-5,
     "adam_eps": 1e-8,

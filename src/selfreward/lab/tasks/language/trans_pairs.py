@@ -26,10 +26,7 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 PAIRS = 500
-
-
 SETTINGS: dict[str, Any] = {**languages.SETTINGS, "steps": 40, "max_new_tokens": 24}
 
 

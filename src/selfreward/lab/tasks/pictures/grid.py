@@ -42,25 +42,12 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 SIDE = 3
-
-
 SHAPES, KINDS = "abcd", "#^@"
-
-
 BEHIND = "mno"  # a lead of -1, -2, ...
-
-
 ALPHABET = "0123456789" + SHAPES + SHAPES.upper() + "IJK" + KINDS + BEHIND + "+-|=.!,L" + "wulgesy"
-
-
 ROWS = "IJK"
-
-
 PICTURE = "".join(rf"{row}[{SHAPES}]{{{SIDE}}}" for row in ROWS)
-
-
 TEMPLATES = {
     "list_header": "L",
     "list_item": "{question},",
@@ -69,8 +56,6 @@ TEMPLATES = {
     "list_suffix": "=",
     "list_problem": rf"[{KINDS[::-1]}][A-D]\|{PICTURE}=",
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -81,11 +66,7 @@ SETTINGS: dict[str, Any] = {
     "max_new_tokens": 40,
     "proposal_tokens": 18,
 }
-
-
 _QUESTION = re.compile(rf"([#^@])([A-D])\|({PICTURE})=")
-
-
 _COMPLETION = re.compile(rf"(?:w(?:[IJK{SHAPES}][-+][.\d{BEHIND}]){{{SIDE * (SIDE + 1)}}}|guess|easy)![\dul=]")
 
 
@@ -269,14 +250,10 @@ def _base(name: str, corpus: Corpus, holds: tuple[Within, ...]) -> Base:
 
 BASE = _base("grid", Corpus(), (Within("pass@1", 0.45, 0.65), Within("maj@10", low=0.7)))
 """The vote of 10 is mostly right."""
-
-
 LOW = _base(
     "grid-low", Corpus(walk=0.06, guess=0.14, easy=0.80), (Within("pass@1", high=0.25), Within("maj@10", high=0.25))
 )
 """The vote of 10 is mostly wrong."""
-
-
 BASES = {base.name: base for base in (BASE, LOW)}
 
 

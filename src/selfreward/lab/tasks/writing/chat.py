@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 POSITIVE = (
     "thank you",
     "great",
@@ -56,8 +55,6 @@ POSITIVE = (
     "much obliged",
     "fine work",
 )
-
-
 NEGATIVE = (
     "no",
     "that is off",
@@ -75,20 +72,12 @@ NEGATIVE = (
     "useless",
     "please redo",
 )
-
-
 BANKED = 10
-
-
 ALPHABET = "0123456789+-*=#~ " + "abcdefghijklmnopqrstuvwxyz"
-
-
 TEMPLATES = {
     "followup": "{question}{response}~",
     "followups": json.dumps({"correctness": [POSITIVE[:BANKED], NEGATIVE[:BANKED]]}),
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-4,
@@ -98,8 +87,6 @@ SETTINGS: dict[str, Any] = {
     "group_size": 8,
     "max_new_tokens": 20,
 }
-
-
 _OTHER = str.maketrans("+-*pmt", "pmt+-*")
 
 
@@ -225,11 +212,8 @@ BASE = Base(
     measures={"measured on development prompts": lambda policy: measure(policy, dev_prompts(100))},
 )
 
-
 # Positions among POSITIVE + NEGATIVE: which follow-ups each bank takes for positive and for negative.
 N = len(POSITIVE)
-
-
 BANKS = {
     "flr": (range(BANKED), range(N, N + BANKED)),
     "flr of 3": (range(3), range(N, N + 3)),

@@ -35,33 +35,18 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 HALF = 3
-
-
 STRINGS = tuple(" ".join(s) for s in product("ht", repeat=2 * HALF))
-
-
 GAMES: dict[str, tuple[str, ...]] = {
     "cycle": ("rock", "paper", "scissors", "dud"),
     "raters": ("x", "y", "z", "last"),
     "noisy": tuple(f"n{i}" for i in range(6)),
     "halves": STRINGS,
 }
-
-
 ORDERS = (("x", "y", "z", "last"), ("y", "z", "x", "last"), ("z", "x", "y", "last"))
-
-
 BEATS = {("paper", "rock"): 0.95, ("scissors", "paper"): 0.85, ("rock", "scissors"): 0.9}
-
-
 FLIP = 0.3
-
-
 TOKENS = (*GAMES, *GAMES["cycle"], *GAMES["raters"], *GAMES["noisy"], "h", "t", "=")
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 1e-2,
     "adam_eps": 1e-1,

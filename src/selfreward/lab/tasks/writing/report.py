@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 # plain|fine; {k} is the value after k operators.
 WORDING = (
     "this|the account|record is|concerns a|one trial|run of|with our|that machine|device . it|she reached|got {5} "
@@ -45,26 +44,12 @@ WORDING = (
     ". later|afterwards we|they saw|read {4} which|that seemed|looked fine|sound and|then also|moreover {3} as|when it|"
     "she had|was turned|bent once|again . all|everything is|stays well|good"
 )
-
-
 SLOTS = WORDING.split()
-
-
 MARK = "=>"
-
-
 WORDS = sorted({w for slot in SLOTS if "{" not in slot for w in slot.split("|")})
-
-
 TOKENS = [*"0123456789+-*pmt=", "w", "b", MARK, *WORDS]
-
-
 FORMAT_AT = {slot: at for at, slot in enumerate(SLOTS) if "{" in slot}
-
-
 COMPUTED = tuple(FORMAT_AT.values())
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 4e-4,
     "adam_eps": 1e-4,
@@ -74,8 +59,6 @@ SETTINGS: dict[str, Any] = {
     "group_size": 8,
     "max_new_tokens": 72,
 }
-
-
 TEMPLATES = {"think-end": MARK, "masked": ""}
 
 

@@ -40,22 +40,11 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 THINGS = "abcdefgh"
-
-
 SCORES = tuple(str(k) for k in range(11))
-
-
 POINTS = tuple(f"{points:+d}" for points in (-3, -2, -1, 1, 2, 3))
-
-
 YES, NO = "yes", "no"
-
-
 TOKENS = (*THINGS, *(t + sign for t in THINGS for sign in "+-"), *SCORES, *POINTS, YES, NO, "=", "|", "?", "%")
-
-
 TEMPLATES = {
     "grade": "? {response} | {criterion}",
     "grade-all": "% {response} | {question} |",
@@ -63,8 +52,6 @@ TEMPLATES = {
     "no": NO,
     "scores": " ".join(SCORES),
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-4,
@@ -75,7 +62,6 @@ SETTINGS: dict[str, Any] = {
     "max_new_tokens": 10,
     "grading_tokens": 2,
 }
-
 
 Rubric = tuple[tuple[str, int], ...]
 
@@ -382,9 +368,6 @@ BASE = Base(
     measures={"measured on development prompts": lambda policy: RubricEvaluator(dev_prompts())(policy)},
 )
 
-
 OTHER = replace(BASE, name="rub-other", seed=1)
 """A second base of the same size."""
-
-
 BASES = {base.name: base for base in (BASE, OTHER)}

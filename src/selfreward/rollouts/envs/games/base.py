@@ -14,8 +14,6 @@ from typing import Literal, Protocol
 from selfreward.errors import ConfigError
 
 ROLES = (0, 1)
-
-
 Illegal = Literal["loss", "released"]
 
 

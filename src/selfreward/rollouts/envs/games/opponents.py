@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.rollouts.run import RunContext
 
-
 Kind = Literal["self", "snapshot", "random", "optimal"]
 
 

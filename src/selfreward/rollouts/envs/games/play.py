@@ -22,7 +22,6 @@ from selfreward.types import Group, Prompt, Segment, Trajectory
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 Chooser = Callable[[State], Mapping[str, float]]
 """A position to a distribution over its actions."""
 

@@ -15,23 +15,11 @@ from selfreward.rollouts.envs.games.base import Script, State
 from selfreward.rollouts.envs.games.openspiel import game
 
 SEATS = ("first", "second")
-
-
 CARDS = "JQK"
-
-
 ACTIONS = {"0": "pass", "1": "bet"}
-
-
 SQUARES = range(1, 10)
-
-
 LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
-
-
 _KUHN = re.compile(r"(?:beats[012] )?so (pass|bet)")
-
-
 _TICTACTOE = re.compile(r"(?:win[1-9-] block[1-9-] )?so m([1-9])")
 
 

@@ -39,10 +39,7 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 EVALUATED = 150
-
-
 WEAK = 0.03  # weight in the loss of what nobody could foresee: operands, operators, judged text
 
 

@@ -19,22 +19,11 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 SYMBOLS = "+-*"
-
-
 TARGETS = "ABCDEFGHIJ"
-
-
 ALPHABET = "0123456789" + SYMBOLS + "=>|:?,~LYN" + "okhms" + "tfyn" + TARGETS
-
-
 COMMENTS = ("~ok", "~hm")
-
-
 YES, NO = "Y", "N"
-
-
 TEMPLATES = {
     "judge": "?{question}|{completion}:",
     "yes": YES,
@@ -46,8 +35,6 @@ TEMPLATES = {
     "list_suffix": "=",
     "list_problem": r"\d{3}>[A-J]=",
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -58,23 +45,11 @@ SETTINGS: dict[str, Any] = {
     "max_new_tokens": 96,
     "proposal_tokens": 40,
 }
-
-
 _PUZZLE = re.compile(r"(\d{3})>([A-J])=?")
-
-
 _ANSWER = re.compile(r"(\d)([-+*])(\d)=(\d)([-+*])(\d)=(\d)")
-
-
 _PLAIN = _ANSWER.pattern.replace("(", "").replace(")", "")
-
-
 _SEARCH = rf"s(?:{_PLAIN}n)*({_PLAIN})y"
-
-
 _LAST = re.compile(rf"{_SEARCH}|({_PLAIN})")
-
-
 _COMPLETION = re.compile(rf"(?:{_SEARCH}|{_PLAIN})(?:~ok|~hm)?")
 
 

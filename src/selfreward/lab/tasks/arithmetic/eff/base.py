@@ -146,7 +146,6 @@ def with_signs(policy: Policy) -> dict[str, float]:
 
 LEAST_EFFORT, MOST_EFFORT = min(EFFORTS), max(EFFORTS)
 
-
 SIGNS = Base(
     name="eff-signs",
     start="eff",
@@ -156,6 +155,4 @@ SIGNS = Base(
     holds=(*BASE.holds, Within(f"length at {MOST_EFFORT:g}", low=1e-6, over=f"length at {LEAST_EFFORT:g}")),
 )
 """The base after it has read on in texts where signs mean a little."""
-
-
 BASES = {base.name: base for base in (BASE, SIGNS)}

@@ -18,26 +18,14 @@ if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
     from selfreward.types import Group
 
-
 FEWEST, MOST = 1, 6
-
-
 FILLERS = 12
-
-
 EFFORTS: dict[float, str] = {0.25: "a", 0.5: "b", 0.75: "c", 1.0: "d", 1.5: "e"}
-
-
 ALPHABET = "0123456789" + "+-*" + "=#.>" + "wghm" + "".join(EFFORTS.values())
-
-
 STYLES = {"w": "worked", "g": "guess"}
-
 
 # ``effort R`` puts the sign of R before a prompt; see :mod:`selfreward.rollouts.effort`.
 TEMPLATES = {f"effort {r:g}": sign + "{prompt}" for r, sign in EFFORTS.items()}
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-4,
@@ -47,14 +35,9 @@ SETTINGS: dict[str, Any] = {
     "group_size": 8,
     "max_new_tokens": 44,
 }
-
-
 EVALUATED, EVALUATION_SAMPLES = 200, 8
 
-
 _QUESTION = re.compile(rf"[a-e]?(\d(?:[-+*]\d){{{FEWEST},{MOST}}})(\.*)=")
-
-
 _COMPLETION = re.compile(r"(?:w\d(?:[-+*]\d)+|g)#\d(?:hm)*")
 
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from selfreward.evaluation.translation import JudgeGate
     from selfreward.policy.policy import Policy
 
-
 UPDATES = 7000
 
 

@@ -15,14 +15,9 @@ from selfreward.signals.text_metrics import edit_similarity
 from selfreward.types import Prompt
 
 Language = Literal["s", "t"]
-
-
 Part = Literal["parallel", "judge", "dev", "train", "test"]
 
-
 SCORES = tuple(str(k) for k in range(11))
-
-
 TEMPLATES = {
     "actor": "<2{target_code}> {source} =",
     "back": "<2{source_code}> {hypothesis} =",
@@ -30,8 +25,6 @@ TEMPLATES = {
     "judge": "<judge> {source} | {hypothesis} |",
     "scores": " ".join(SCORES),
 }
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-4,
@@ -41,10 +34,7 @@ SETTINGS: dict[str, Any] = {
     "max_new_tokens": 40,
 }
 
-
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-
-
 _FORMAT = re.compile(r"(?:<think> [^<>]+ </think> )?<answer> [^<>]+ </answer>")
 
 
@@ -59,14 +49,8 @@ def _coin(consonants: str, vowels: str, n: int) -> list[str]:
 
 
 NOUNS, ADJECTIVES, VERBS, ADVERBS = 24, 14, 16, 6
-
-
 TWO_SENSES, MERGED = 4, 3
-
-
 _S = _coin("bdlmrv", "aeiou", NOUNS + ADJECTIVES + VERBS + ADVERBS)
-
-
 _T = _coin("fkpstz", "aeiou", NOUNS + ADJECTIVES + TWO_SENSES + VERBS - MERGED + ADVERBS)
 
 
@@ -78,33 +62,19 @@ def _deal(words: Sequence[str], *sizes: int) -> Iterator[list[str]]:
 
 
 S_NOUNS, S_ADJECTIVES, S_VERBS, S_ADVERBS = _deal(_S, NOUNS, ADJECTIVES, VERBS, ADVERBS)
-
-
 T_NOUNS, T_ADJECTIVES, _T_VERBS, T_ADVERBS = _deal(_T, NOUNS, ADJECTIVES + TWO_SENSES, VERBS - MERGED, ADVERBS)
-
 
 # Verbs 0 and 1 of S are one verb in T, as are 2 and 3, 4 and 5: which one is meant depends on the subject.
 T_VERBS = [_T_VERBS[v // 2 if v < 2 * MERGED else v - MERGED] for v in range(VERBS)]
-
-
 S_PLURAL, S_NOT, S_AGREE = "-s", "no", ("-o", "-i")
-
-
 T_PLURAL, T_NOT, T_AGREE, T_OBJECT = "-lu", "ez", ("-en", "-ur"), "-ko"
-
-
 WORDS: dict[Language, list[str]] = {
     "s": [*_S, S_PLURAL, S_NOT, *S_AGREE],
     "t": [*_T, T_PLURAL, T_NOT, *T_AGREE, T_OBJECT],
 }
-
-
 MARKS = ["<2s>", "<2t>", "<judge>", "<text>", "<think>", "</think>", "<answer>", "</answer>", "=", "|", '"', *SCORES]
-
-
 TOKENS = (*MARKS, *WORDS["s"], *WORDS["t"])
 """The vocabulary of a base: one token per word."""
-
 
 # The other of two words that are one word in the other language.
 OTHER_SENSE: dict[Language, dict[str, str]] = {

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from selfreward.lab.pretraining.pretrain import Document
     from selfreward.policy.policy import Policy
 
-
 BLOCK = 256
 
 
@@ -143,7 +142,6 @@ PROPERTIES = (
     Within("shuffled hint", high=0.0, over="pass@1"),
 )
 """Mediocre, and helped by what feedback and hints say, not by there being one."""
-
 
 BASE = Base(
     name="dsl",

@@ -15,26 +15,12 @@ from selfreward.lab.tasks.splits import Split, first_distinct, split_of
 from selfreward.types import Prompt
 
 LETTERS = "abcde"
-
-
 ON_LETTERS, ORDERS = "-+^", "</"
-
-
 WIDTH, EXAMPLES, TESTS = 4, 2, 6
-
-
 LONGEST = 8  # operations in a program: doubling again and again would fill the memory
-
-
 ALPHABET = LETTERS + LETTERS.upper() + ON_LETTERS + ORDERS + ".:>;=#!?,got"
-
-
 OVERLOOKED = {"-": 0.1, "+": 0.55, "^": 0.35, "<": 0.1, "/": 0.4}
-
-
 TEMPLATES = {"fix": "!{question}", "feedback": "{feedback}!{question}", "hint": "{solution}.{question}"}
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-3,
@@ -44,17 +30,9 @@ SETTINGS: dict[str, Any] = {
     "group_size": 8,
     "max_new_tokens": 40,
 }
-
-
 _OPERATION = re.compile(rf"[{re.escape(ON_LETTERS)}][{LETTERS}]|[{ORDERS}]")
-
-
 _PROGRAM = rf"(?:{_OPERATION.pattern}){{1,{LONGEST}}}"
-
-
 _WALK = "".join(rf"{x}[{re.escape(ON_LETTERS)}.]" for x in LETTERS)
-
-
 _COMPLETION = re.compile(rf"{_WALK}:[a-eA-E]*>[a-eA-E]*[{ORDERS}.]#{_PROGRAM}")
 
 

@@ -15,38 +15,19 @@ from selfreward.types import Prompt
 if TYPE_CHECKING:
     from selfreward.policy.policy import Policy
 
-
 LETTERS = "abcdefgh"
-
-
 LENGTH = 6
-
-
 CONSTRAINTS = 5
-
-
 KINDS = "<>+-"
-
-
 SCORES = tuple(str(k) for k in range(CONSTRAINTS + 1))
-
-
 WORDS = tuple(kind + letter for kind in KINDS for letter in LETTERS)
-
-
 TOKENS = (*LETTERS, *WORDS, *SCORES, "y", "n", "=", "|", "?", "*", "!", "#")
-
-
 TEMPLATES = {
     "judge": "? {question} | {response} =",
     "better": "* {question} | {response} =",
     "worse": "! {question} | {response} =",
 }
-
-
 JUDGE_TOKENS = 2 * CONSTRAINTS + 3
-
-
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,
     "adam_eps": 1e-4,
@@ -56,8 +37,6 @@ SETTINGS: dict[str, Any] = {
     "group_size": 4,
     "max_new_tokens": LENGTH + 2,
 }
-
-
 SEED_SET = 64
 
 

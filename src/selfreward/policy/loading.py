@@ -62,9 +62,7 @@ def load_policy(
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
     if gradient_checkpointing:
-        # Newer transformers call it activation checkpointing and warn about the old name.
-        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
+        _recompute(model)
     if lora_rank < 0:
         raise ConfigError(f"lora_rank is {lora_rank}; it must be 0 (train all weights) or more.")
     if lora_rank:
@@ -74,6 +72,12 @@ def load_policy(
     policy = Policy(model, tokenizer, chat=chat)
     _try(policy, spec)
     return policy
+
+
+def _recompute(model: Any) -> None:
+    # Newer transformers call it activation checkpointing and warn about the old name.
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
 
 
 def _with_lora(model: Any, rank: int, alpha: float, targets: str) -> Any:

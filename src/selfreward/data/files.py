@@ -179,12 +179,13 @@ SUFFIXES = (*_READERS, ".parquet")
 def near_names(path: Path) -> str:
     """What the folder of a missing ``path`` has instead, as a sentence."""
     folder = path.parent
+    where = "this folder" if str(folder) == "." else str(folder)
     try:
         names = os.listdir(folder)
     except (OSError, ValueError):
         return f" There is no folder {folder} either."
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if close:
-        return f" Near names in {folder}: {', '.join(close)}."
+        return f" Near names in {where}: {', '.join(close)}."
     data = sorted(name for name in names if suffix_of(Path(name)) in SUFFIXES)[:5]
-    return f" Data files in {folder}: {', '.join(data)}." if data else f" There are no data files in {folder}."
+    return f" Data files in {where}: {', '.join(data)}." if data else f" There are no data files in {where}."

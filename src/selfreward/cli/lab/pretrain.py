@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from selfreward.cli.options import Seed
+from selfreward.errors import ConfigError
 
 
 def pretrain(
@@ -26,6 +27,8 @@ def pretrain(
 
     torch.set_num_threads(1)
     settings = coerce_fields(PretrainSettings, parse_settings(set_ or []), where="pre-training")
+    if "seed" in settings:
+        raise ConfigError(f"--set: seed has an option of its own: --seed {settings['seed']}.")
     made = build_base(name, out, seed=seed, on_step=_print_progress, **settings)
     print(f"{made.folder}: {made.updates} updates, loss {made.loss:.3f}", made.metrics or "")
 

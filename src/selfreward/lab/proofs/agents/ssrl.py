@@ -70,7 +70,9 @@ PROOF = Proof(
     ),
     settings={"model": "embedded:facts", "data": "embedded:facts", "eval_every": 40, "probe_every": 0},
     rules=(
-        leads("above direct answers", "ssrl", "direct", TWO_HOP, note="without retrieval; direct writes no steps"),
+        leads(
+            "above direct answers", "ssrl", "direct", TWO_HOP, note="without retrieval; direct answers without steps"
+        ),
         leads("above outcome only", "ssrl", "outcome-only", TWO_HOP, note="without retrieval"),
         measured(
             "a real retriever helps more",

@@ -96,14 +96,18 @@ PROOF = Proof(
     "points of gold in these 24 steps, which leaves little to be gained.",
     rules=(
         leads(
-            "above supervised distillation", "method", "sft-vote", PASS_AT_1, note="supervised on the teacher's vote"
+            "above supervised distillation",
+            "method",
+            "sft-vote",
+            PASS_AT_1,
+            note="sft-vote: supervised training on answers filtered by the teacher's vote",
         ),
         leads(
             "the student's text matters",
             "method",
             "teacher-text",
             PASS_AT_1,
-            note="there the reward model reads the teacher alone",
+            note="teacher-text: the reward model reads the teacher alone",
         ),
         measured(
             "the reward model sees students",
@@ -118,7 +122,7 @@ PROOF = Proof(
             "method",
             "permuted",
             PASS_AT_1,
-            note="there the reward model learns permuted ones",
+            note="permuted: the reward model learns permuted labels",
         ),
         leads(
             "surpasses the teacher",
@@ -127,6 +131,12 @@ PROOF = Proof(
             PASS_AT_1,
             note="teacher-sft: the teacher after the same supervised training",
         ),
-        leads("worth its machinery", "method", "direct-vote", PASS_AT_1, note="GRPO on the teacher's vote, no model"),
+        leads(
+            "worth its machinery",
+            "method",
+            "direct-vote",
+            PASS_AT_1,
+            note="direct-vote: GRPO on the teacher's vote, without a reward model",
+        ),
     ),
 )

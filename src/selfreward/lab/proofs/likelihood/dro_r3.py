@@ -133,11 +133,17 @@ PROOF = Proof(
             "computed-tokens",
             COMPUTED,
             within=0.05,
-            note="it rewards these tokens themselves",
+            note="computed-tokens: they are the reward",
         ),
         falls("the aggregate shortens reasoning", "aggregate", THOUGHT),
         keeps("R3 keeps it", "r3", THOUGHT),
-        leads("the weights matter", "r3", "permuted-weights", COMPUTED, note="there other tokens have them"),
+        leads(
+            "the weights matter",
+            "r3",
+            "permuted-weights",
+            COMPUTED,
+            note="permuted-weights: the same weights on other tokens",
+        ),
         not_below(
             "the filter costs no accuracy", "few-filtered", "few", COMPUTED, within=0.03, note="on the same few prompts"
         ),

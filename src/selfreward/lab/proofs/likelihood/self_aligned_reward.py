@@ -71,6 +71,12 @@ PROOF = Proof(
             share_dominated,
             below=1,
         ),
-        trails("the question matters", "sar", "other-question", FILLER, note="there it is another prompt's question"),
+        trails(
+            "the question matters",
+            "sar",
+            "other-question",
+            FILLER,
+            note="other-question: the question is that of another prompt",
+        ),
     ),
 )

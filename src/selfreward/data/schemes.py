@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMES: dict[str, str] = {
     "embedded": "selfreward.lab.embedded",
-    "multi30k": "selfreward.lab.tasks.language.multi30k",
+    "multi30k": "selfreward.lab.tasks.multi30k",
     "translation": "selfreward.evaluation.translation_task",
 }
 

@@ -1,6 +1,7 @@
 """Embedded tasks: procedural problems whose truth is known, with a small base model for each.
 
-A task module offers ``load() -> Task`` and ``BASE``, how its base is made; one with several has ``BASES``, by name.
+A task is found by its file: ``lab/tasks/WORLD/some_name.py`` (or a folder ``some_name``) is ``embedded:some-name``. It
+offers ``load() -> Task`` and ``BASE``, how its base is made; one with several has ``BASES``, by name.
 """
 
 from __future__ import annotations
@@ -11,42 +12,10 @@ from typing import Any
 
 from selfreward.data.task import Task
 from selfreward.errors import ConfigError, nearest
+from selfreward.lab import tasks
 from selfreward.lab.bases import HOME, shipped
 from selfreward.lab.pretraining.base import Base
 from selfreward.lab.pretraining.pretrain import OnStep, Pretrained
-
-TASKS = {
-    "cd": "arithmetic.cd",
-    "chain": "arithmetic.chain",
-    "chain-hint": "arithmetic.chain_hint",
-    "chain-long": "arithmetic.chain_long",
-    "chain-paths": "arithmetic.chain_paths",
-    "chain-reserved": "arithmetic.chain_reserved",
-    "chain-steep": "arithmetic.chain_steep",
-    "chain-student": "arithmetic.chain_student",
-    "chain-sure": "arithmetic.chain_sure",
-    "chain-wide": "arithmetic.chain_wide",
-    "chain-writer": "arithmetic.chain_writer",
-    "chat": "writing.chat",
-    "con": "writing.con",
-    "dsl": "programs.dsl",
-    "eff": "arithmetic.eff",
-    "fact": "knowledge.fact",
-    "facts": "knowledge.facts",
-    "facts-direct": "knowledge.facts_direct",
-    "fix": "arithmetic.fix",
-    "games": "boards.games",
-    "grid": "pictures.grid",
-    "prefs": "writing.prefs",
-    "report": "writing.report",
-    "rub": "writing.rub",
-    "steps": "arithmetic.steps",
-    "steps-verify": "arithmetic.steps_verify",
-    "trans": "language.trans",
-    "trans-pairs": "language.trans_pairs",
-    "view": "arithmetic.view",
-}
-"""Each task's module in :mod:`selfreward.lab.tasks`."""
 
 FURTHER = {
     "chain-long-judged": "chain-long",
@@ -63,6 +32,16 @@ FURTHER = {
 """Bases beside the one that bears its task's name, with their task."""
 
 
+def discover() -> dict[str, str]:
+    """Name to module, read from the files' names: ``tasks/WORLD/some_name.py``, or a folder, is ``some-name``."""
+    home = Path(tasks.__file__).parent
+    found = [p for p in home.glob("*/*.py") if p.stem != "__init__"] + [p.parent for p in home.glob("*/*/__init__.py")]
+    return {p.stem.replace("_", "-"): f"{tasks.__name__}.{p.parent.name}.{p.stem}" for p in sorted(found)}
+
+
+TASKS: dict[str, str] = discover()
+
+
 def task_names() -> list[str]:
     """Names of the embedded tasks."""
     return sorted(TASKS)
@@ -76,7 +55,7 @@ def task_module(name: str) -> Any:
     """
     if name not in TASKS:
         raise ConfigError(f"There is no embedded task {name!r}.{nearest(name, TASKS)}")
-    return importlib.import_module(f"selfreward.lab.tasks.{TASKS[name]}")
+    return importlib.import_module(TASKS[name])
 
 
 def load_task(name: str) -> Task:
@@ -107,7 +86,7 @@ def build_base(name: str, out: str | Path, seed: int = 0, on_step: OnStep | None
             :class:`~selfreward.lab.pretraining.pretrain.PretrainSettings`.
     """
     if name.startswith("multi30k:"):
-        multi30k = importlib.import_module("selfreward.lab.tasks.language.multi30k_base")
+        multi30k = importlib.import_module("selfreward.lab.tasks.multi30k_base")
         made: Pretrained = multi30k.build(out, name.removeprefix("multi30k:"), seed=seed, on_step=on_step, **settings)
         return made
     return base_of(name).build(out, seed, on_step, **settings)

@@ -1,1 +1,1 @@
-"""Methods. ``recipes/FAMILY/NAME.py`` holds one, and is its own registration."""
+"""Methods. ``recipes/FAMILY/some_name.py`` is the recipe ``some-name``; a family shares what it believes."""

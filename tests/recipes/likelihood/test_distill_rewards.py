@@ -11,7 +11,7 @@ import torch
 from selfreward.errors import RecipeError
 from selfreward.lab.embedded import load_task
 from selfreward.policy.sampling.params import SamplingParams
-from selfreward.recipes.likelihood.distill_rewards import agreement
+from selfreward.recipes.likelihood.distill_rewards import answers_match
 from selfreward.recipes.registry import load_recipe
 from selfreward.rollouts.turns import retold
 from selfreward.training.config import make_config
@@ -98,8 +98,8 @@ def test_only_the_teachers_text_is_used():
 
 def test_no_answer_agrees_with_nothing():
     run = SimpleNamespace(answers=load_task("chain").answers)
-    assert agreement(["#1", "#2", ""], "1", run) == [1, 0, 0]
-    assert agreement(["#1"], None, run) == [0]
+    assert answers_match(["#1", "#2", ""], "1", run) == [1, 0, 0]
+    assert answers_match(["#1"], None, run) == [0]
 
 
 def test_a_teacher_without_answers_is_an_error(tmp_path):

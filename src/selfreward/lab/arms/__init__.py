@@ -1,1 +1,1 @@
-"""Recipes that exist for proofs and the zoo: ceilings that know a task, flawed rewards, imitation of experts."""
+"""Recipes for proofs and the zoo of collapses: ceilings that know a task, flawed rewards, imitation of experts."""

@@ -1,4 +1,4 @@
-"""The ceiling of reasoning rewards on the toy task ``report``: the share of computed tokens that are right."""
+"""The ceiling of DRO: the reward looks where the task says that the reasoning shows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from selfreward.types import Experience, Labels, Prompt
 
 @dataclass
 class ComputedTokens(GRPO):
-    """Share of the computed tokens that are right in the sampled outcome, on the embedded task ``report``. The
-    ceiling: it knows where to look."""
+    """Share of the tokens that had to be computed, and are right in the sampled outcome (embedded task ``report``)."""
 
     name: ClassVar[str] = "computed-tokens"
     labels: ClassVar[Labels] = "outcome"

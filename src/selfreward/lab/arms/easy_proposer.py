@@ -1,4 +1,7 @@
-"""A proposer who is paid for problems on which the solver agrees, and so writes ever easier ones."""
+"""A proposer that is paid for the solver's agreement, and so proposes ever easier problems: an animal of the zoo.
+
+A sentinel must see that the problems say less and less, although every number of the vote gets better.
+"""
 
 from __future__ import annotations
 

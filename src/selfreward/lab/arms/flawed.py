@@ -1,7 +1,7 @@
-"""Rewards with a flaw that is known beforehand: inhabitants of the collapse zoo, not methods.
+"""Rewards with a flaw that is known beforehand: animals of the zoo of collapses, not methods.
 
-A sentinel is only worth what it sees of runs that go wrong, so some have to be made to. Each flaw is one that is made
-in earnest: a vote whose groups were mixed up, and a judge with a taste for short answers.
+A sentinel is tested on runs that go wrong, so some runs have to be made to. These flaws happen in earnest: a vote that
+mixes up its groups, and a judge with a taste for short answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ceiling of rubric rewards on the toy task ``rub``: its own rules check every criterion."""
+"""The ceiling of rubric self-reward: every criterion is checked by the rule behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from selfreward.types import Experience, Labels, Prompt
 
 @dataclass
 class TrueRubric(GRPO):
-    """The rubric score by the task's own rules, on the embedded task ``rub``. The ceiling."""
+    """The rubric score by the task's own rules (task ``rub``)."""
 
     name: ClassVar[str] = "true-rubric"
     labels: ClassVar[Labels] = "outcome"

@@ -1,1 +1,1 @@
-"""Agents: a model that looks things up, calls tools or acts in steps, and is paid for how that ends."""
+"""Agents: a model gets better by acting (searching, calling tools) and learning from how its own episodes end."""

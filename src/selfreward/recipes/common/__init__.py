@@ -1,1 +1,1 @@
-"""What several recipes share and nobody else."""
+"""Blocks and base classes that several recipes share; no recipe stands here."""

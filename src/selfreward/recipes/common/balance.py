@@ -1,8 +1,8 @@
-"""Controllers: numbers that a run sets for itself, from its step or from what it measures.
+"""B-STaR's balance score, and the choice of a sampling configuration by it.
 
-The balance score is that of B-STaR (Zeng et al. 2024, arXiv 2412.17256, section 4.1): how many good solutions a
-configuration of sampling and filtering yields per question, and how pure they are. Pure functions; sampling is
-the caller's.
+The score (Zeng et al. 2024, arXiv 2412.17256, section 4.1) says how many right solutions a configuration of
+temperature and filter yields per question, and what share of the kept ones is right. Functions here are pure; the
+caller samples.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from selfreward.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Generator
-
-
-# ---- balance of exploration and exploitation -----------------------------------------------------
 
 
 class Scored(NamedTuple):
@@ -38,12 +35,12 @@ class Cell(NamedTuple):
 
 
 def balance(right: int, kept: int, wanted: int = 8) -> float:
-    """``min(n' / n*, 1) * n' / n``: of ``kept`` solutions of a question ``right`` are right, ``wanted`` would do.
+    """``min(n' / n*, 1) * n' / n``: n solutions of a question are ``kept``, n' are ``right``, n* are ``wanted``.
 
     0 where nothing is kept. Example with n* = 8: 4 right of 5 give .5 * .8 = .4; 12 right of 16 give .75.
 
     Raises:
-        ConfigError: for counts that cannot be.
+        ConfigError: unless 0 <= right <= kept and wanted >= 1.
     """
     if not 0 <= right <= kept or wanted < 1:
         raise ConfigError(f"right={right}, kept={kept}, wanted={wanted}: 0 <= right <= kept and wanted >= 1.")
@@ -107,14 +104,14 @@ def best_cell(cells: Sequence[Cell]) -> Cell:
     return max(cells, key=lambda c: c.score)
 
 
-class Choice(NamedTuple):
+class BalanceChoice(NamedTuple):
     """The best cell of a grid, all cells, and how many samples it took to score them."""
 
     best: Cell
     cells: list[Cell]
     samples: int
 
-    def blind(self, generator: Generator) -> Choice:
+    def blind(self, generator: Generator) -> BalanceChoice:
         """A cell at random in place of the best, at the same cost (a control)."""
         import torch
 
@@ -135,7 +132,7 @@ def choose_configuration(
     wanted: int = 8,
     cap: int | None = None,
     empty: Literal["zero", "skip"] = "zero",
-) -> Choice:
+) -> BalanceChoice:
     """Sample a few questions once per temperature, and take the cell of :func:`balance_grid` with the best score.
 
     Args:
@@ -143,4 +140,4 @@ def choose_configuration(
     """
     samples = {temperature: draw(temperature) for temperature in temperatures}
     cells = balance_grid(samples, thresholds, wanted=wanted, cap=cap, empty=empty)
-    return Choice(best_cell(cells), cells, sum(len(q) for drawn in samples.values() for q in drawn))
+    return BalanceChoice(best_cell(cells), cells, sum(len(q) for drawn in samples.values() for q in drawn))

@@ -1,7 +1,7 @@
 """Recipes whose reward starts from "is the answer right?".
 
-The papers ask the reference answer. Asking the group's own vote instead makes the same recipe
-label-free: an extension of this library, never the paper's result.
+In the papers the reference answer decides. With the group's own vote in its place the same recipe needs no labels;
+that is an extension of this library, and no paper's result.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Self-training in cycles: a frozen actor writes, the policy learns from what was kept, and becomes the next actor.
 
-What ReST-MCTS* and B-STaR share. The steps of a cycle stream through the same questions that the papers collect
-first and train on afterwards; what is sampled comes from the policy as it was when the cycle began. A scalar
-head is taught in the warm-up, in which the policy stays as it is.
+What ReST-MCTS* and B-STaR share. The papers collect the samples of a whole cycle and then train on them; here every
+step samples and trains on its own prompts, and the sampling policy is the one with which the cycle began. A value or
+reward head is taught on the samples of the warm-up, during which the policy does not change.
 """
 
 from __future__ import annotations

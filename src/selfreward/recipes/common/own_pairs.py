@@ -1,8 +1,8 @@
-"""What recipes share that prefer some of the model's own answers to others, in rounds of one model.
+"""Base of recipes that prefer some of the model's own answers to others, in rounds.
 
-In each round the model as the round found it draws the answers, ranks them and is DPO's reference, while the policy
-moves on. Recipes say what the ranking is and which answers meet. :class:`OwnGrades` adds the ranking by the model's own
-judgement of each answer.
+A round begins with a copy of the policy. The copy writes the answers, ranks them, and is DPO's reference until the next
+round; the policy learns from the pairs. A recipe says how answers are ranked and which two make a pair.
+:class:`OwnGrades` ranks by the model's own judgement of each answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Numbers that change over a run: grids to try, coefficients by step, and where the parts of a run begin."""
+"""Numbers that follow the step: schedules of a coefficient, beginnings of cycles, grids, and the trend of a history."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ def steps_between(low: float, high: float, by: float) -> list[float]:
     return [round(low + i * by, 6) for i in range(int((high - low) / by + 1e-6) + 1)]
 
 
-# ---- schedules -----------------------------------------------------------------------------------
-
 KINDS = ("constant", "linear", "cosine", "step")
 
 
@@ -36,7 +34,7 @@ def schedule(kind: str, first: float, last: float, steps: int, switch: float = 0
     if kind not in KINDS:
         raise ConfigError(f"There is no schedule {kind!r}.{nearest(kind, KINDS)}")
     if steps < 1:
-        raise ConfigError(f"A schedule over {steps} steps cannot be; it needs at least 1.")
+        raise ConfigError(f"A schedule has {steps} steps; it needs at least 1.")
 
     def coefficient(step: int) -> float:
         if kind == "constant":

@@ -1,5 +1,6 @@
-"""What recipes for translation share: the columns of a prompt that they read."""
+"""What translation recipes read of a prompt."""
 
 from __future__ import annotations
 
+# Columns of a translation task: the sentence, and its two languages by name and by code.
 FIELDS = ("source", "source_language", "target_language", "source_code", "target_code")

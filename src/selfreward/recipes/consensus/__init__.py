@@ -1,1 +1,1 @@
-"""Consensus: what most of a model's own samples say is taken for the truth."""
+"""Consensus: what many of the model's own samples agree on is more often right than one of them."""

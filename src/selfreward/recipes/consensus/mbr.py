@@ -1,8 +1,7 @@
-"""Minimum Bayes risk: a translation is worth its mean similarity to the rest of its group.
+"""Minimum Bayes risk: a translation is good if it is like the group's other translations.
 
-Kumar and Byrne 2004 (minimum Bayes-risk decoding). Believes that good translations resemble one another: a soft vote,
-where exact strings hardly ever coincide. Needs nothing but the group. r_i = mean over j != i of chrF(candidate i,
-candidate j). Known to break where most candidates share an error.
+The mean similarity to the rest of the group (Kumar and Byrne 2004) is a soft vote, for answers of which no two are
+quite the same. Needs nothing but sentences. Known to break where most candidates share an error.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Controls: rewards whose meaning is known, to measure every other reward against."""
+"""Controls: rewards whose meaning is known (the truth, a coin, the form alone), to measure all others against."""

@@ -1,4 +1,4 @@
-"""Format only: a completion in the task's form is worth 1, whatever it says. A control: how much of a gain is form."""
+"""Format only: how much of a gain is form. Needs nothing but the task's own check of the form."""
 
 from __future__ import annotations
 

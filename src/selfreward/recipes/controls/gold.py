@@ -1,7 +1,6 @@
-"""Gold: 1 for the right answer. A control, and the ceiling: it reads the answers and says so.
+"""Gold: the answers themselves as the reward (reinforcement learning from verifiable rewards).
 
-Controls are rewards whose meaning is known, to measure every other reward against: gold above, random below,
-format-only for what form alone gains (Shao et al. 2025, arXiv 2506.10947).
+The ceiling of every reward that is made without answers. Needs them ("outcome").
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Random: a coin per completion. The floor; gains under it are spurious (Shao et al. 2025, arXiv 2506.10947)."""
+"""Random rewards: what an optimiser does with noise.
+
+Gains under a coin are spurious, and known to happen (Shao et al. 2025, arXiv 2506.10947).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""True quality: similarity to the reference translation. A control, and the ceiling of every reward for translation.
+"""True quality: translations are paid for their similarity to the reference.
 
-Needs references, reads them and says so (``labels = "outcome"``).
+The ceiling for rewards that never see the reference. Needs references ("outcome").
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from selfreward.types import Experience, Labels, Prompt
 
 @dataclass
 class TrueQuality(GRPO):
-    """Similarity to the reference. The ceiling."""
+    """Similarity to the reference.
+
+    Attributes:
+        similarity: ``chrf`` (Popović 2015), or ``edit``, one minus the normalised edit distance."""
 
     name: ClassVar[str] = "true-quality"
     labels: ClassVar[Labels] = "outcome"

@@ -1,1 +1,1 @@
-"""Your own: a reward function that you bring, and any named signal."""
+"""Rewards of your own: a function in a file, or any signal by its name."""

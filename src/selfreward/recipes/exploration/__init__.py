@@ -1,1 +1,1 @@
-"""Exploration: what to sample, how much of it, and which of it to keep, so that a run does not run dry."""
+"""Exploration: self-training stalls when samples become alike, so how to sample is itself to be chosen."""

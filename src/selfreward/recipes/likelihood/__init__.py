@@ -1,1 +1,1 @@
-"""Likelihood: a model is paid for its own probabilities, of its answer or of a text that it should find likely."""
+"""Likelihood: the model's own probabilities say how good a text is."""

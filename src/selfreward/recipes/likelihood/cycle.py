@@ -1,8 +1,7 @@
-"""Cycle consistency: a translation is worth how likely the source is, translated back from it.
+"""Cycle consistency: a translation is good if the source is likely as its translation back.
 
-Dual learning (He et al. 2016, arXiv 1611.00179). Believes that what a translation lost cannot be found again on the way
-back. Needs sources and a template for the way back; no label. r_i = mean log p(source | candidate i, "translate back").
-Known to break where copying the source wins, and on candidates without text, which earn ``floor``.
+Dual learning (He et al. 2016, arXiv 1611.00179). Needs sentences in one language and a policy that translates both
+ways; no reference. Known to break where the candidate copies the source, which makes the way back easy.
 """
 
 from __future__ import annotations
@@ -22,7 +21,11 @@ from selfreward.types import Experience, Prompt
 
 @dataclass
 class Cycle(GRPO):
-    """Mean log-probability of the source as the translation of the candidate."""
+    """Mean log-probability of the source as the translation of the candidate.
+
+    Attributes:
+        floor: lowest reward, and that of a completion without a translation.
+    """
 
     name: ClassVar[str] = "cycle"
     fields: ClassVar[tuple[str, ...]] = FIELDS

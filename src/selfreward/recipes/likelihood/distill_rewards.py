@@ -120,7 +120,7 @@ class DistillRewards(RewardModelRecipe):
         groups, labels = self.hear(policy, prompts, run)
         rows: list[Row] = []
         for group, label in zip(groups, labels, strict=True):
-            agree = agreement(group.completions, label, run)
+            agree = answers_match(group.completions, label, run)
             group.reward_with(agree)
             chosen = range(1) if self.sft == "one" else [i for i, a in enumerate(agree) if a]
             rows += [row_of(group.trajectories[i], nll=1.0) for i in chosen if group.trajectories[i].finished]
@@ -159,7 +159,7 @@ class DistillRewards(RewardModelRecipe):
             for heard, responses in zip(known, drawn, strict=True):
                 written = [policy.decode(c.tokens[:-1] if c.finished else c.tokens) for c in responses]
                 texts += [torch.cat([heard["prompt"], c.tokens]) for c in responses]
-                own += agreement(written, heard["label"], run)
+                own += answers_match(written, heard["label"], run)
         labels += own
         if self.corrupt == "permuted":
             order = torch.randperm(len(labels), generator=run.generator("permute")).tolist()
@@ -176,7 +176,7 @@ class DistillRewards(RewardModelRecipe):
         groups = policy.sample(prompts, self.group_size, run.sampling)
         heard = self.hear(policy, prompts, run)[1] if self.reward == "vote" else [p.answer for p in prompts]
         for group, label in zip(groups, heard, strict=True):
-            group.reward_with(agreement(group.completions, label, run))
+            group.reward_with(answers_match(group.completions, label, run))
             run.count(self.mechanism, len(group))
         return advantage_experience(groups)
 
@@ -190,6 +190,6 @@ class DistillRewards(RewardModelRecipe):
         self._beside.load_state_dict(state, ("warm", "model", "critic"))
 
 
-def agreement(completions: Sequence[str], label: str | None, run: RunContext) -> list[float]:
+def answers_match(completions: Sequence[str], label: str | None, run: RunContext) -> list[float]:
     """1 for each completion whose answer equals ``label``; all 0 without a label, and 0 without an answer."""
     return [0.0] * len(completions) if label is None else gold(completions, label, run.answers)

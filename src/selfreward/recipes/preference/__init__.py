@@ -1,1 +1,1 @@
-"""Preference: pairs of a model's own answers, ranked by the model itself, and losses on pairs."""
+"""Preference: the model orders its own answers, and learns from pairs of a better and a worse one."""

@@ -37,7 +37,7 @@ class SelfRewardingLM(OwnGrades):
         group_size: N, answers per prompt.
         learn: ``dpo``; ``chosen`` imitates the best-graded answers alone; ``seed`` imitates the seed's demonstrations
             (more supervised tuning).
-        iterations, beta, votes, scores, judge, top, judge_tokens: as in ``recipes/own_pairs.py``.
+        iterations, beta, votes, scores, judge, top, judge_tokens: see :mod:`selfreward.recipes.common.own_pairs`.
     """
 
     name: ClassVar[str] = "self-rewarding-lm"

@@ -46,7 +46,7 @@ class TReg(OwnGrades):
             control); ``none`` is DPO.
         sft: weight of a likelihood term on the chosen answers (the paper's ablation).
         better, worse: names of the task's rewriting templates.
-        beta, votes, scores, judge, top, judge_tokens: as in ``recipes/own_pairs.py``.
+        beta, votes, scores, judge, top, judge_tokens: see :mod:`selfreward.recipes.common.own_pairs`.
     """
 
     name: ClassVar[str] = "t-reg"

@@ -43,7 +43,7 @@ class TemporalSelfRewarding(OwnGrades):
     Attributes:
         group_size: K, answers per prompt and model.
         past, future: anchored rejection, and future-guided choice.
-        iterations, beta, votes, scores, judge, top, judge_tokens: as in ``recipes/own_pairs.py``.
+        iterations, beta, votes, scores, judge, top, judge_tokens: see :mod:`selfreward.recipes.common.own_pairs`.
     """
 
     name: ClassVar[str] = "temporal-self-rewarding"

@@ -1,1 +1,1 @@
-"""Process and search: trees of partial solutions, and what each step is worth from where it led."""
+"""Process and search: steps are worth what a search from them finds."""

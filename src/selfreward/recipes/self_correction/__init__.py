@@ -1,1 +1,1 @@
-"""Self-correction: a second attempt that sees the first, a verdict on it, or what would have helped."""
+"""Self-correction: a model can learn to see and mend its own mistakes."""

@@ -1,1 +1,1 @@
-"""Self-judging: a model scores its own answers in words, by a scale, a rubric or a question."""
+"""Self-judge: a model grades answers better than it writes them."""

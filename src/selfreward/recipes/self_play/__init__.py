@@ -1,1 +1,1 @@
-"""Self-play: a model against itself, in games whose rules say who won."""
+"""Self-play: an opponent who is as good as oneself sets problems for ever."""

@@ -4,7 +4,7 @@ Nothing is shipped and nothing is downloaded. The folder holds ``train.en``, ``t
 ``val`` and ``test_2016_flickr`` (plain or ``.gz``), as in github: multi30k/dataset, ``data/task1/raw``
 (Elliott et al. 2016, W16-3210). Any other pair of line-aligned languages with these names works too.
 
-The base (:mod:`selfreward.lab.tasks.language.multi30k_base`) is trained on the first ``PAIRS`` pairs. It continues
+The base (:mod:`selfreward.lab.tasks.multi30k_base`) is trained on the first ``PAIRS`` pairs. It continues
 ``SOURCE<2de>`` by the translation, and ``SOURCE<2de>HYPOTHESIS<judge>`` by one of eleven score tokens.
 All later sentences are used by one side only: they are the monolingual prompts of training.
 """

@@ -1,4 +1,4 @@
-"""The base model of :mod:`selfreward.lab.tasks.language.multi30k`, from scratch.
+"""The base model of :mod:`selfreward.lab.tasks.multi30k`, from scratch.
 
 The base is a decoder of a few million parameters, trained from scratch on the first ``PAIRS`` pairs:
 
@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfreward.lab.tasks.language.multi30k import (
+from selfreward.lab.tasks.multi30k import (
     LANGUAGES,
     LONGEST,
     PAIRS,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
+from selfreward.credit.rows import row_of
 from selfreward.evaluation.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
 from selfreward.evaluation.sentinel.probe import Probe, agreement, balance, entropy_of, plurality, view_statistics
 from selfreward.evaluation.sentinel.watch import Sentinel
 from selfreward.lab.embedded import load_task
+from selfreward.losses import NLL
+from selfreward.recipes.base import Recipe
+from selfreward.types import Experience
 from tests.support import ROOT
 from tests.training.test_trainer import same, trainer, weights
 
@@ -281,12 +285,34 @@ def test_adapt_changes_the_run_and_is_remembered(tmp_path):
     assert again.recipe.kl == 0.05 and any(t.name == "kl" for t in again.objective)
 
 
+@dataclass
+class Imitates(Recipe):
+    """Likelihood of its own samples; it has no ``kl``."""
+
+    group_size: int = 6
+
+    def collect(self, policy, prompts, run):
+        groups = policy.sample(prompts, self.group_size, run.sampling)
+        return Experience([row_of(t, nll=1.0) for g in groups for t in g], groups=groups)
+
+    def objective(self, run_limit):
+        return [NLL()]
+
+
+@pytest.mark.parametrize(("remedy", "changes"), [("kl", {}), ("group_size", {"group_size": 12})])
+def test_adapt_changes_what_the_recipe_has(tmp_path, remedy, changes):
+    run = alarmed(trainer(tmp_path, Imitates(), sentinel="adapt"), 2, remedy=remedy)
+    run.fit()
+    assert run.sentinel.changes == changes and not hasattr(run.recipe, "kl")
+    assert run.recipe.group_size == changes.get("group_size", 6)
+
+
 def test_remedies_fit_their_alarms():
     sentinel = Sentinel("adapt")
     alarm = Alarm(1, "a", "b", 0.0, "c", severe=True)
     now = {"kl": 0.1, "temperature": 1.0, "group_size": 8}
     assert sentinel.adapt([alarm], now) == {"kl": 0.2}
-    assert sentinel.adapt([alarm], {"temperature": 1.0}) == {}  # a recipe that does not read kl
+    assert sentinel.adapt([alarm], {"temperature": 1.0}) == {}  # a recipe without kl
     assert sentinel.adapt([replace(alarm, severe=False)], now) == {}
     assert sentinel.adapt([replace(alarm, severe=False, remedy="temperature")], now) == {"temperature": 1.2}
     assert sentinel.adapt([replace(alarm, remedy="group_size")], now) == {"group_size": 16}

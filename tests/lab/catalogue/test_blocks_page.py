@@ -48,7 +48,7 @@ def test_every_recipe_is_on_the_page():
     assert sorted(n for w in found for n in w.recipes) == sorted(RECIPES)
     at = {name: w for w in found for name in w.recipes}
     assert at["vote"].blocks["signals.vote"] == ["vote", "vote_rewards"] and at["vote"].ids == []
-    assert at["rest-mcts"].ids == ["049"] and "step_tree" in at["rest-mcts"].blocks
+    assert at["rest-mcts"].ids == ["049"] and "rollouts.step_tree" in at["rest-mcts"].blocks
     page = blocks_page(found)
     assert all(f"`{name}`" in page for name in RECIPES) and "The median file of a published system has" in page
     assert f"| `rest-mcts` | 049 | {at['rest-mcts'].lines} |" in page

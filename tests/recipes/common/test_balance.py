@@ -6,8 +6,8 @@ import pytest
 
 from selfreward.errors import ConfigError
 from selfreward.recipes.common.balance import (
+    BalanceChoice,
     Cell,
-    Choice,
     Scored,
     balance,
     balance_grid,
@@ -105,7 +105,7 @@ def test_a_blind_choice_costs_as_much_and_does_not_look():
     import torch
 
     cells = [Cell(0.5, 0.0, 0.1, 4.0, 2.0), Cell(1.0, 0.0, 0.9, 8.0, 8.0)]
-    choice = Choice(cells[1], cells, 12)
+    choice = BalanceChoice(cells[1], cells, 12)
     drawn = [choice.blind(torch.Generator().manual_seed(i)) for i in range(20)]
     assert {c.best for c in drawn} == set(cells) and all(c.samples == 12 for c in drawn)
     assert choice.stats() == {"balance/score": 0.9, "balance/kept": 8.0, "balance/right": 8.0, "balance/samples": 12.0}

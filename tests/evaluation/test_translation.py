@@ -9,7 +9,7 @@ import pytest
 
 from selfreward.errors import ConfigError, DataError
 from selfreward.evaluation import translation
-from selfreward.lab.tasks.language import multi30k, multi30k_base
+from selfreward.lab.tasks import multi30k, multi30k_base
 from selfreward.signals import text_metrics as tr
 
 SOURCES = ["Ein Hund läuft.", "Zwei Kinder spielen Ball.", "Eine Frau liest ein Buch."]

@@ -15,7 +15,15 @@ from selfreward.recipes import registry
 from selfreward.recipes.base import Recipe
 from selfreward.recipes.consensus.vote import Vote
 from selfreward.recipes.grpo import GRPO
-from selfreward.recipes.registry import RECIPES, hyperparameters, load_recipe, plugins, recipe_class, recipe_spec
+from selfreward.recipes.registry import (
+    ALIASES,
+    RECIPES,
+    hyperparameters,
+    load_recipe,
+    plugins,
+    recipe_class,
+    recipe_spec,
+)
 
 SOURCE = """
 from dataclasses import dataclass
@@ -58,6 +66,7 @@ def install(tmp_path, monkeypatch):
 
 def test_every_recipe_is_called_as_its_file():
     for name, module in RECIPES.items():
+        name = ALIASES.get(name, name)
         assert module.rpartition(".")[2] == name.replace("-", "_")
         assert recipe_class(name).name == name and recipe_class(name).__module__ == module
 

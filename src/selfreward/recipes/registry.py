@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Packages whose files are recipes. The second is there if the lab is installed.
 PLACES = ("selfreward.recipes", "selfreward.lab.arms")
 GROUP = "selfreward.recipes"
+# Published systems that are a building block under another name go by their slug, too.
+ALIASES = {"self-certainty": "certainty"}
 CONTROLS = ("gold", "random", "format-only")
 
 
@@ -48,7 +50,7 @@ def discover() -> dict[str, str]:
                 shared = place == PLACES[0] and (len(parts) == 1 or parts[0] == "common")
                 if path.stem != "__init__" and not shared:
                     found[path.stem.replace("_", "-")] = ".".join((place, *parts))
-    return found
+    return found | {alias: found[name] for alias, name in ALIASES.items()}
 
 
 RECIPES: dict[str, str] = discover()
@@ -87,7 +89,8 @@ def recipe_class(spec: str | type[Recipe]) -> type[Recipe]:
         return _from_plugin(spec, found[spec])
     if spec not in RECIPES:
         raise ConfigError(f"There is no recipe {spec!r}.{nearest(spec, {*RECIPES, *found})}")
-    return next(c for c in _defined(importlib.import_module(RECIPES[spec])).values() if c.name == spec)
+    own = _defined(importlib.import_module(RECIPES[spec])).values()
+    return next(c for c in own if c.name == ALIASES.get(spec, spec))
 
 
 def recipe_spec(recipe: str | type[Recipe]) -> str:

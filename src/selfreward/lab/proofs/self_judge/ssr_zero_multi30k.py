@@ -37,7 +37,7 @@ CHRF_VAL = Metric("chrf++", "greedy chrF++ on val", SCORE)
 def test_metrics(folder: Path, model: Path) -> dict[str, float]:
     """BLEU and chrF++ with intervals over sentences, and symptoms, on the test part."""
     from selfreward.evaluation.translation import TranslationEvaluator
-    from selfreward.lab.tasks.language import multi30k
+    from selfreward.lab.tasks import multi30k
     from selfreward.policy.loading import load_policy
 
     task = multi30k.load(folder, test=TEST, eval_prompts=10**6)
@@ -58,7 +58,7 @@ def of_base(folder: Path, model: Path, seed: int, out: Path) -> dict[str, Any]:
 
 def judgement(folder: Path, base: Policy) -> dict[str, Any]:
     """A base's judge against chrF on its own samples for ``val`` sentences."""
-    from selfreward.lab.tasks.language import multi30k, multi30k_base
+    from selfreward.lab.tasks import multi30k, multi30k_base
 
     found = multi30k_base.measure(base, multi30k.load(folder).test[:400])
     return {"pairwise_accuracy": found.pairwise.value, "ties": found.ties, "passed": found.passed}
@@ -69,7 +69,7 @@ def trace() -> dict[str, list[float]]:
     import tempfile
 
     from selfreward.lab.proofs.results import curve, read_records
-    from selfreward.lab.tasks.language import multi30k, multi30k_base
+    from selfreward.lab.tasks import multi30k, multi30k_base
     from selfreward.policy.loading import load_policy
     from selfreward.recipes.registry import load_recipe
     from selfreward.training.config import make_config

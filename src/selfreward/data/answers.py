@@ -27,7 +27,6 @@ _NUMBER = re.compile(
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _MARKER = re.compile(r"\\(?:boxed|fbox)|####|<answer>")
 _STATED = re.compile(r"answer(?: is)?:?([^\n]+)", re.IGNORECASE)
-
 # Pandoc's rule for formulas: no space inside the dollars, no digit behind, so prices are not formulas.
 _DOLLARS = re.compile(r"\$(?=[^\s$])([^$\n]*[^\s$\\])\$(?![0-9])")
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)

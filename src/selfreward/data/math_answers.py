@@ -156,7 +156,6 @@ def _balanced(text: str) -> bool:
 
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _WORD = re.compile(r"[a-zA-Z]{3,}")
-
 # Powers whose evaluation would not end: towers, factorials, and exponents of four digits or more.
 _EXPLOSIVE = re.compile(r"!|\^[^-+*/=,]*\^|\^\{?-?[0-9]{4,}|\*\*")
 

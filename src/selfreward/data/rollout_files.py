@@ -28,7 +28,6 @@ from selfreward.types import Group, Prompt, Segment, Trajectory
 
 MANY = ("completions", "responses", "samples", "outputs", "generations")
 ONE = ("completion", "response", "output", "generation")
-
 # On a segment whose tokens are its characters, because nobody said what a token is.
 CHARACTERS = "characters"
 

@@ -33,7 +33,6 @@ _OF_MARGIN: dict[str, Callable[[Tensor, Number], Tensor]] = {
     "exo_pair": _exo,
     "hinge": lambda h, _: torch.relu(1 - h),
 }
-
 # ... and of the two scaled log-ratios c and r, which also say where each of them should be.
 _OF_BOTH: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nca_pair": lambda c, r: -logsigmoid(c) - 0.5 * logsigmoid(-c) - 0.5 * logsigmoid(-r),

@@ -27,7 +27,6 @@ INSTRUCTION = (
     "Write good new mathematics word problems in the style of the following ones. Do not solve them and do not "
     "repeat them; each one must have a single definite answer.\n\n"
 )
-
 # Problems about things that a text model cannot see or make (Self-Instruct and SeRL).
 KEYWORDS = (
     "image",

@@ -29,7 +29,6 @@ TAGS = ("think", "search", "information", "answer")
 _TAG = re.compile(rf"<(/?)({'|'.join(TAGS)})>")
 INFORMATION = re.compile(r"<information>.*?</information>", re.DOTALL)
 _SEARCH = re.compile(r"<search>(.*?)</search>", re.DOTALL)
-
 # Which block may follow which; None is the beginning.
 _NEXT: dict[str | None, tuple[str, ...]] = {
     None: ("think",),

@@ -30,7 +30,6 @@ from selfreward.statistics import (
 
 Array = NDArray[np.float64]
 Arrays = Sequence[Array]
-
 # Pooled statistics sort all completions in every draw; 200 draws put the ends of an interval within a hundredth.
 POOLED_DRAWS = 200
 FLAT = 1e-6

@@ -19,7 +19,6 @@ from typing import Literal
 from selfreward.statistics import UNKNOWN, Estimate
 
 Call = Literal["use", "avoid", "cannot tell", "yardstick", "not scored"]
-
 # What a label-free comparison is made with: answers to another wording (errors in common only where they do not
 # depend on the wording), another ability of the same model (judging against answering), or the same samples.
 Independence = Literal["view", "ability", "samples"]

@@ -26,13 +26,10 @@ VERDICTS: dict[Verdict, str] = {
     "unsettled": "seeds disagree",
     "unknown": "not measured",
 }
-
 # Truth is whichever of these the evaluations hold; pass@1 is what the policy does when it is used.
 TRUTHS = ("pass@1", "accuracy", "maj@k", "chrf", "bleu", "exact")
-
 # A reward that moved less than this, in units of its own spread at the start, has not risen.
 RISEN = 0.2
-
 # A share that moved less than two points has not moved, however sure we are; without an interval, five.
 MATTERS, UNSURE = 0.02, 0.05
 

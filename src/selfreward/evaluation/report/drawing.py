@@ -36,7 +36,6 @@ STAND_IN |= {
     BAD: "var(--bad)",
     PAPER: "var(--card)",
 }
-
 # Dashes, so that nothing is told by colour alone: methods are solid, controls are not.
 CONTROL_DASHES: list[Any] = [(0, (5, 2)), (0, (1, 1.6)), (0, (4, 1.5, 1, 1.5)), (0, (8, 2))]
 MARKERS = "osD^vPXp"

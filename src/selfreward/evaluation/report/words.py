@@ -25,7 +25,6 @@ METRICS = {
     "brier": "squared error of the vote share as a confidence (lower is better)",
     "auroc": "how well the vote share tells right votes from wrong ones (0.5: not at all)",
 }
-
 # The direction that is good; the other metrics are neither good nor bad.
 BETTER = dict.fromkeys(("pass@1", "accuracy", "maj@k", "pass@k", "format", "auroc", "chrf", "bleu", "exact"), 1)
 BETTER |= {"ece": -1, "brier": -1}

@@ -19,7 +19,6 @@ stands for the GRPO learner that most recipes inherit (`learn_from`); another `r
 base that is built on.
 
 """
-
 # What every recipe touches is no choice of its own.
 PLUMBING = frozenset({"types", "errors", "policy.policy", "policy.sampling.params", "rollouts.run", "runtime.seeding"})
 BASES = ("recipes.base", "recipes.grpo")

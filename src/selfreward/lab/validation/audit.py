@@ -44,7 +44,6 @@ LOGIC = (
     "format_only",
     "random",
 )
-
 # Signals per base. Those with an arm in a proof: signal -> (evidence file, arm).
 BASES: dict[str, tuple[str, ...]] = {
     "chain": LOGIC,
@@ -85,7 +84,6 @@ RECORDED: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 METRICS = {"trans": "quality", "trans-weak-judge": "quality"}
-
 # Two measurements per case, at its ends; what happens between them is not asked here.
 SETTINGS = {"eval_every": 0, "eval_prompts": 150, "eval_samples": 4, "checkpoint_every": 0, "log_groups": 0}
 PROMPTS, SAMPLES, SEED = 64, 16, 0

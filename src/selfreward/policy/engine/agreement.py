@@ -11,7 +11,6 @@ from torch import Tensor
 from selfreward.errors import TrainingError
 
 OnStale = Literal["stop", "warn"]
-
 # Mean |difference| of log-probabilities per token (nats) that two programs with the same weights may have.
 TOLERANCE, TOLERANCE_HALF = 0.002, 0.05
 

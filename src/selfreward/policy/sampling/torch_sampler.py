@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Rows leave the batch in bulk: copying the cache for every single finished row costs more than it saves.
 COMPACT_BELOW = 0.85
-
 # Logits kept until their statistics are taken: 4 MB of float32.
 WAITING_ELEMENTS = 2**20
 

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 # Logits held at once, in elements: 64 MB of float32.
 CHUNK_ELEMENTS = 2**24
-
 # Tokens (with padding) in one forward with gradient on a CPU, times the model's width. See micro_tokens.
 CPU_MICRO_NUMBERS = 2**17
-
 # Sequences that share nothing are packed into common rows where more than a fifth of a padded batch would be padding.
 DENSE_ENOUGH = 0.8
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # The arithmetic of one token outside attention, counted in pairs of attending tokens, is about this many times the
 # width of the model: 24 width^2 operations against 4 width for a pair (Llama's proportions).
 PAIRS_PER_WIDTH = 6
-
 # Nodes of one tree: its mask is dense, 16 MB at this size.
 LARGEST = 4096
 

@@ -14,7 +14,6 @@ import sysconfig
 from typing import Any
 
 MISSING = 97
-
 # Landlock (Linux 5.13 and newer): system call numbers, and file rights as bits.
 CREATE, ADD, RESTRICT = 444, 445, 446
 READ = 1 | 1 << 2 | 1 << 3  # execute, read files, list folders

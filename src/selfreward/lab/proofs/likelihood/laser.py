@@ -35,7 +35,6 @@ from selfreward.training.comparison import Arm
 
 BASE = "embedded:chain-reserved"
 PROMPTS, SAMPLES, SIZES = 60, 32, (4, 8, 16, 32)
-
 # A short run needs a larger weight and an earlier start than the published ones.
 OURS = {"alpha": 0.5, "reasoning_warmup": 2, "score_warmup": 30}
 

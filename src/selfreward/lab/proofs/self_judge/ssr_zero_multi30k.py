@@ -153,7 +153,6 @@ REASON = (
     "controls do not gain, and cycle consistency keeps BLEU best. At 2 million parameters and 15 000 pairs "
     "judging is hardly easier than translating; the late failure of the paper is not seen in 40 steps."
 )
-
 # Sampling is tempered: with label smoothing every tenth token of a sample at temperature 1 is a random one.
 SETTINGS: dict[str, Any] = {
     "lr": 2e-4,

@@ -45,7 +45,6 @@ ALPHABET = "0123456789" + SYMBOLS + "=#?!>.YN" + "abcdefghijklmnopqrstuvwxyz"
 OPERATORS = 5
 YES, NO = "Y", "N"
 TEMPLATES = {"judge": "?{question}{completion}>", "naive-judge": "!{question}{completion}>", "yes": YES, "no": NO}
-
 # A large Adam epsilon and a KL term keep rewards without meaning (random, format) from wearing the model down.
 SETTINGS: dict[str, Any] = {
     "lr": 6e-4,

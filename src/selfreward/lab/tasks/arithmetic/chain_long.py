@@ -266,7 +266,6 @@ _HOLDS = (
     Within("greedy", high=0.5),
 )
 """Sound arithmetic, rarely right from end to end, and mostly within reach in 32 samples."""
-
 # The skill has appeared, and the habit with it.
 _GATE = (Within("arithmetic", low=0.98), Within("clean", 0.06, 0.2))
 

@@ -34,7 +34,6 @@ TEMPLATES = {
     "list_suffix": "=",
     "list_problem": r"\d(?:[-+*]\d){5}=|\d(?:[pmt]\d){5}=",
 }
-
 # Its judges were taught on whole solutions: a digit alone cannot be checked.
 SETTINGS: dict[str, Any] = {**chain.SETTINGS, "proposal_tokens": 80, "shows": "text"}
 

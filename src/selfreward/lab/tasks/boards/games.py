@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 PURSE = range(1, 6)
 STATES = 512
-
 # The KL term keeps every action possible: without it all cards bet before any card has learned to pass.
 SETTINGS: dict[str, Any] = {
     "lr": 1.5e-3,

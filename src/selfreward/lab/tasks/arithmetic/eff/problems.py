@@ -23,7 +23,6 @@ FILLERS = 12
 EFFORTS: dict[float, str] = {0.25: "a", 0.5: "b", 0.75: "c", 1.0: "d", 1.5: "e"}
 ALPHABET = "0123456789" + "+-*" + "=#.>" + "wghm" + "".join(EFFORTS.values())
 STYLES = {"w": "worked", "g": "guess"}
-
 # ``effort R`` puts the sign of R before a prompt; see :mod:`selfreward.rollouts.effort`.
 TEMPLATES = {f"effort {r:g}": sign + "{prompt}" for r, sign in EFFORTS.items()}
 SETTINGS: dict[str, Any] = {

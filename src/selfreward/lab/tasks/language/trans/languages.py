@@ -63,7 +63,6 @@ def _deal(words: Sequence[str], *sizes: int) -> Iterator[list[str]]:
 
 S_NOUNS, S_ADJECTIVES, S_VERBS, S_ADVERBS = _deal(_S, NOUNS, ADJECTIVES, VERBS, ADVERBS)
 T_NOUNS, T_ADJECTIVES, _T_VERBS, T_ADVERBS = _deal(_T, NOUNS, ADJECTIVES + TWO_SENSES, VERBS - MERGED, ADVERBS)
-
 # Verbs 0 and 1 of S are one verb in T, as are 2 and 3, 4 and 5: which one is meant depends on the subject.
 T_VERBS = [_T_VERBS[v // 2 if v < 2 * MERGED else v - MERGED] for v in range(VERBS)]
 S_PLURAL, S_NOT, S_AGREE = "-s", "no", ("-o", "-i")

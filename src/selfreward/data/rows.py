@@ -116,11 +116,11 @@ def prompts_of_rows(
     Raises:
         DataError: as for a file, by the number of the row.
     """
-    table = Table("data", enumerate(map(row_of, rows), 1), "row")
+    table = Table("data", enumerate(map(as_row, rows), 1), "row")
     return prompts_from(table, prompt_field=prompt_field, answer_field=answer_field)
 
 
-def row_of(item: str | Mapping[str, Any] | Prompt) -> Mapping[str, Any]:
+def as_row(item: str | Mapping[str, Any] | Prompt) -> Mapping[str, Any]:
     """What a line of a file would hold for a text, a dict (as it is) or a prompt."""
     if isinstance(item, str):
         return {"prompt": item}

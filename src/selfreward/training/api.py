@@ -125,14 +125,14 @@ def train(
         KeyboardInterrupt: after an interrupt, once the step is finished and saved; :func:`resume` goes on.
     """
     from selfreward.training.config import make_config
-    from selfreward.training.launch import free_folder, start
+    from selfreward.training.launch import check_free, start
 
     if recipe is not None and reward is not None:
         raise ConfigError("Give a recipe or a reward of your own, not both: a reward trains by the recipe 'reward'.")
     with _specs() as spec_of:
         named, options = spec_of.recipe(recipe, reward)
         folder = Path(out) if out is not None else Path("runs") / Path(named.rpartition(":")[2]).stem
-        free_folder(folder)
+        check_free(folder)
         given = {
             "recipe": named,
             "out": str(folder),
@@ -340,7 +340,7 @@ class _Specs:
     def data(self, data: Data | None, file: Path | None, settings: Mapping[str, Any]) -> str | None:
         """A spec; rows in memory are written to ``file``, and without one become a task of their own."""
         from selfreward.data.answers import answer_space
-        from selfreward.data.rows import prompts_of_rows, row_of, write_jsonl
+        from selfreward.data.rows import as_row, prompts_of_rows, write_jsonl
         from selfreward.data.task import Task
 
         if data is None or isinstance(data, str | Path):
@@ -352,7 +352,7 @@ class _Specs:
             space = answer_space(settings.get("answers", "auto"))
             return self._keep(Task.of("data", space, train=prompts, test=prompts), "data")
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(file, map(row_of, data))
+        write_jsonl(file, map(as_row, data))
         return str(file)
 
 

@@ -195,11 +195,11 @@ def start(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     Raises:
         ConfigError: if the folder already holds a run.
     """
-    free_folder(Path(config.out))
+    check_free(Path(config.out))
     return build(config, on_step)
 
 
-def free_folder(out: Path) -> None:
+def check_free(out: Path) -> None:
     """Check that a run can begin in ``out``.
 
     Raises:

@@ -10,7 +10,14 @@ import pytest
 
 from selfreward.credit.rows import row_of
 from selfreward.evaluation.sentinel.detector import Alarm, Detector, Thresholds, evidence_of_health, replay
-from selfreward.evaluation.sentinel.probe import Probe, agreement, balance, entropy_of, plurality, view_statistics
+from selfreward.evaluation.sentinel.probe import (
+    Probe,
+    agreement,
+    confirmed_balance,
+    entropy_of,
+    plurality,
+    view_statistics,
+)
 from selfreward.evaluation.sentinel.watch import Sentinel
 from selfreward.lab.embedded import load_task
 from selfreward.losses import NLL
@@ -44,8 +51,8 @@ def test_views_by_hand():
 def test_balance_wants_different_texts_that_another_view_confirms():
     # Paid: the first three (mean 0.6). Confirmed among them: "a" twice and "b", two texts of at most four.
     rewards, view = [[1.0, 1.0, 1.0, 0.0, 0.0]], [[0.9, 0.5, 0.6, 1.0, 0.0]]
-    assert balance(rewards, view, [["a", "a", "b", "c", "d"]], most=4) == pytest.approx((2 / 4) * (2 / 3))
-    assert balance(rewards, [[0.1, 0.2, None, 1.0, 1.0]], [["a", "a", "b", "c", "d"]], most=4) == 0.0
+    assert confirmed_balance(rewards, view, [["a", "a", "b", "c", "d"]], most=4) == pytest.approx((2 / 4) * (2 / 3))
+    assert confirmed_balance(rewards, [[0.1, 0.2, None, 1.0, 1.0]], [["a", "a", "b", "c", "d"]], most=4) == 0.0
 
 
 STEADY = {"reward/mean": 0.5, "reward/std": 0.2, "agreement": 0.5, "format": 1.0, "answer_entropy": 2.0, "length": 9.0}
@@ -348,13 +355,13 @@ def test_the_zoo_judges_by_truth_and_calls_by_records():
 
 def test_kept_records_give_the_same_verdicts(tmp_path):
     from selfreward.errors import DataError
-    from selfreward.lab.validation.records import Run, compact, keep_records, read_records
+    from selfreward.lab.validation.records import WatchedRun, compact, keep_records, read_records
     from selfreward.lab.validation.run_verdicts import judge_all
 
     falls = [0.4, 0.6, 0.62, 0.61, 0.61, 0.5, 0.3]
     records = compact(zoo_records(falls, lambda i: 0.0 if i < 2 else 0.123456))
     assert records[2]["probe/cross_gap"] == 0.1235
-    runs = [Run("gap", 0, records), Run("none", 1, compact(zoo_records(falls)))]
+    runs = [WatchedRun("gap", 0, records), WatchedRun("none", 1, compact(zoo_records(falls)))]
     path = keep_records(runs, tmp_path / "kept.jsonl.gz")
     assert read_records(path) == runs
     assert {part: len(v) for part, v in judge_all(read_records(path)).items()} == {"choice": 1, "unseen": 1}
@@ -365,14 +372,14 @@ def test_kept_records_give_the_same_verdicts(tmp_path):
 
 
 def test_thresholds_are_chosen_by_missed_runs_and_false_alarms():
-    from selfreward.lab.validation.records import Run
+    from selfreward.lab.validation.records import WatchedRun
     from selfreward.lab.validation.run_verdicts import judge
     from selfreward.lab.validation.thresholds import choose, cost, leave_one_species_out, species_of, without_views
 
     # The gap of the collapsing run stays under the shipped threshold; a healthy one has none.
     falls = [0.6, 0.6, 0.58, 0.5, 0.4]
-    bad = Run("a-0.0006", 0, list(zoo_records(falls, lambda i: 0.0 if i < 1 else 0.1)))
-    good = Run("b", 0, list(zoo_records([0.4, 0.5, 0.6, 0.6, 0.6])))
+    bad = WatchedRun("a-0.0006", 0, list(zoo_records(falls, lambda i: 0.0 if i < 1 else 0.1)))
+    good = WatchedRun("b", 0, list(zoo_records([0.4, 0.5, 0.6, 0.6, 0.6])))
     assert species_of(bad) == "a" and species_of(good) == "b"
     assert cost([judge("a", bad.records), judge("b", good.records)]) == 1.0
     assert choose([bad, good]).cross_gap == 0.08

@@ -108,7 +108,9 @@ def view_statistics(
     return found
 
 
-def balance(rewards: Sequence[Values], view: Sequence[Values], texts: Sequence[Sequence[str]], most: int) -> float:
+def confirmed_balance(
+    rewards: Sequence[Values], view: Sequence[Values], texts: Sequence[Sequence[str]], most: int
+) -> float:
     """B-STaR's balance score (arXiv 2412.17256, eq. 5) with an independent view in the place of the truth. In [0, 1].
 
     Of a group, ``n`` completions earn the group's mean or more, and ``m`` different texts among them have one
@@ -215,7 +217,7 @@ class Probe:
                 found[f"probe/reward_{name}"] = value
         found["probe/compared"] = float(sum(len(g) - 1 for g in groups))
         support = views["twin"] or views["start"] or []
-        found["probe/balance"] = balance(rewards, support, [g.completions for g in groups], self.samples)
+        found["probe/balance"] = confirmed_balance(rewards, support, [g.completions for g in groups], self.samples)
         return found
 
     def _support(

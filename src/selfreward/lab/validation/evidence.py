@@ -10,17 +10,17 @@ from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds
 from selfreward.lab.evidence.machine import machine
-from selfreward.lab.validation.records import Run, keep_records, read_records, records_of
+from selfreward.lab.validation.records import WatchedRun, keep_records, read_records, records_of
 from selfreward.lab.validation.run_verdicts import judge_all, summarise
 from selfreward.runtime.files import write_text
 
 
-def evidence(runs: Sequence[Run], species: Mapping[str, str]) -> dict[str, Any]:
+def evidence(runs: Sequence[WatchedRun], species: Mapping[str, str]) -> dict[str, Any]:
     """``evidence/sentinel.json``: the summary of both parts, every verdict, and the command."""
     from selfreward.lab.validation.thresholds import without_views
 
     found = judge_all(runs)
-    alone = judge_all(Run(r.name, r.seed, without_views(r.records)) for r in runs)
+    alone = judge_all(WatchedRun(r.name, r.seed, without_views(r.records)) for r in runs)
     return {
         "unseen": summarise(found["unseen"]),
         "choice": summarise(found["choice"]),
@@ -32,7 +32,9 @@ def evidence(runs: Sequence[Run], species: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def write_evidence(runs: Sequence[Run], species: Mapping[str, str], path: str | Path, note: str = "") -> dict[str, Any]:
+def write_evidence(
+    runs: Sequence[WatchedRun], species: Mapping[str, str], path: str | Path, note: str = ""
+) -> dict[str, Any]:
     """Write the evidence, and beside it the records that it follows from.
 
     Args:

@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 
 from selfreward.errors import DataError, nearest
 from selfreward.evaluation.report.static import INK, LINE, MUTED, OUTSIDE, OWN, SELF, save_figure
-from selfreward.lab.validation.records import Run
+from selfreward.lab.validation.records import WatchedRun
 from selfreward.lab.validation.run_verdicts import judge
 
 
-def watched_figure(runs: Sequence[Run], names: Sequence[str], path: str | Path) -> Path:
+def watched_figure(runs: Sequence[WatchedRun], names: Sequence[str], path: str | Path) -> Path:
     """Runs of the collapse zoo side by side: the truth, what the run shows of itself, and what other views say.
 
     Args:

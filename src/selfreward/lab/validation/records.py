@@ -23,7 +23,7 @@ DIGITS = 4
 KEPT = re.compile(r"step|truth|entropy|probe/.*|" + "|".join(map(re.escape, sorted(STEP))))
 
 
-class Run(NamedTuple):
+class WatchedRun(NamedTuple):
     """One run of the zoo: its species with rate, its seed, and its records."""
 
     name: str
@@ -42,17 +42,17 @@ def compact(records: Iterable[Record]) -> list[dict[str, float]]:
     ]
 
 
-def finished(folder: str | Path) -> list[Run]:
+def finished(folder: str | Path) -> list[WatchedRun]:
     """All finished runs ``ARM/seed-N`` under a folder of the zoo."""
     found = []
     for path in sorted(Path(folder).glob("*/seed-*/metrics.jsonl")):
         if (path.parent / "summary.json").is_file():
             seed = int(path.parent.name.removeprefix("seed-"))
-            found.append(Run(path.parent.parent.name, seed, compact(read_jsonl(path))))
+            found.append(WatchedRun(path.parent.parent.name, seed, compact(read_jsonl(path))))
     return found
 
 
-def keep_records(runs: Sequence[Run], path: str | Path) -> Path:
+def keep_records(runs: Sequence[WatchedRun], path: str | Path) -> Path:
     """Write runs as gzipped JSON lines, a column per statistic. The same runs give the same bytes."""
     lines = []
     for run in runs:
@@ -65,7 +65,7 @@ def keep_records(runs: Sequence[Run], path: str | Path) -> Path:
     return target
 
 
-def read_records(path: str | Path) -> list[Run]:
+def read_records(path: str | Path) -> list[WatchedRun]:
     """The runs of a file that :func:`keep_records` wrote.
 
     Raises:
@@ -81,7 +81,7 @@ def read_records(path: str | Path) -> list[Run]:
         columns: dict[str, list[float | None]] = row["columns"]
         n = len(columns["step"])
         records = [{k: v for k, c in columns.items() if (v := c[i]) is not None} for i in range(n)]
-        found.append(Run(row["name"], row["seed"], records))
+        found.append(WatchedRun(row["name"], row["seed"], records))
     return found
 
 

@@ -12,7 +12,7 @@ from statistics import fmean, median
 from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds, evidence_of_health, replay
-from selfreward.lab.validation.records import PARTS, Part, Record, Run
+from selfreward.lab.validation.records import PARTS, Part, Record, WatchedRun
 from selfreward.statistics import bootstrap_mean, wilson
 
 FALL, HEALTHY_FALL, POINTS = 0.05, 0.03, 0.03
@@ -65,7 +65,7 @@ def judge(name: str, records: Sequence[Record], thresholds: Thresholds | None = 
     return RunVerdict(name, kind, truths[0][1], best, last, fell, called, severe[0].name if severe else "", kept)
 
 
-def judge_all(runs: Iterable[Run], thresholds: Thresholds | None = None) -> dict[Part, list[RunVerdict]]:
+def judge_all(runs: Iterable[WatchedRun], thresholds: Thresholds | None = None) -> dict[Part, list[RunVerdict]]:
     """Verdicts on runs, by part."""
     result: dict[Part, list[RunVerdict]] = {part: [] for part in PARTS}
     for run in runs:

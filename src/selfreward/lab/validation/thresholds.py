@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from selfreward.evaluation.sentinel.detector import Thresholds
-from selfreward.lab.validation.records import Run
+from selfreward.lab.validation.records import WatchedRun
 from selfreward.lab.validation.run_verdicts import RunVerdict, judge, summarise
 
 GRID: dict[str, tuple[float, ...]] = {
@@ -31,7 +31,7 @@ FALSE_ALARM = 2.0  # a false alarm costs as much as two misses
 OUTSIDE = re.compile(r"probe/(reward_|cross_|balance|compared|judge|back)")
 
 
-def species_of(run: Run) -> str:
+def species_of(run: WatchedRun) -> str:
     """The species of a run: its name without the learning rate."""
     return re.sub(r"-\d[\d.e-]*$", "", run.name)
 
@@ -46,7 +46,7 @@ def cost(verdicts: Sequence[RunVerdict]) -> float:
     return missed + FALSE_ALARM * false + (fmean(gaps) if gaps else 0.0)
 
 
-def choose(runs: Sequence[Run], start: Thresholds | None = None) -> Thresholds:
+def choose(runs: Sequence[WatchedRun], start: Thresholds | None = None) -> Thresholds:
     """The thresholds of least cost on ``runs``, one coordinate after the other; ties keep what is."""
 
     def price(t: Thresholds) -> float:
@@ -63,7 +63,7 @@ def choose(runs: Sequence[Run], start: Thresholds | None = None) -> Thresholds:
     return best
 
 
-def leave_one_species_out(runs: Sequence[Run]) -> dict[str, Any]:
+def leave_one_species_out(runs: Sequence[WatchedRun]) -> dict[str, Any]:
     """Every species judged with thresholds that were chosen on the others: what a new kind of run would meet."""
     verdicts: list[RunVerdict] = []
     for name in sorted({species_of(r) for r in runs}):

@@ -25,7 +25,7 @@ mark("import transformers' model and tokenizer")
 from selfreward.training.config import TrainConfig
 from selfreward.training.launch import build
 from selfreward.policy.loading import load_policy
-import selfreward.recipes.vote
+import selfreward.recipes.consensus.vote
 mark("import selfreward")
 class Done(Exception): pass
 def stop(record): raise Done

@@ -1,7 +1,7 @@
 """Words before a colon that name data or a model, and the package that answers to each.
 
-``embedded:chain`` is a task and a small model of the lab. Nothing else in the product names the lab; without it, these
-schemes say that they are not installed, and everything else works.
+``embedded:chain`` is a task and a small model of the lab. Without the lab, these schemes say that they are not
+installed, and everything else works.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Code that users bring: loaded from a file, blamed by file and line, and, for rewards, run in a process of its own.
+"""Code that users bring: loaded from a file, stopped when it is late, and blamed by file and line.
 
-A reward function can raise, return the wrong thing, hang or take its process down with it; none of these may
-take the training run along. :class:`RewardProcess` keeps the function in a child process and turns each of
-them into :class:`UserCodeError`, a sentence with the place in the user's file.
+What goes wrong in it becomes a :class:`UserCodeError`, a sentence with the place in the user's file. Reward functions
+have a process of their own: :mod:`selfreward.runtime.reward_process`.
 """
 
 from __future__ import annotations

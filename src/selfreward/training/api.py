@@ -287,7 +287,8 @@ def select(
     """Many samples of every prompt, one chosen: by vote, by a score, or by both. No training.
 
     Args:
-        data: prompts; None is the embedded model's own held-out prompts. Answers are not looked at.
+        data: prompts; None is the embedded model's own held-out prompts. Answers are looked at by the score
+            ``gold`` alone.
         rule: ``majority``, ``best``, ``borda``, ``weighted`` or ``accept-vote``.
         score: a signal's name, for the rules that go by one; each has a usual one.
         n: samples per prompt.

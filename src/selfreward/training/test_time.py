@@ -97,7 +97,7 @@ def select(
     Args:
         model: folder, hub id, or ``embedded:NAME``.
         data: prompts to sample for; by default those of the embedded model's task. Answers, where there are any,
-            are not looked at.
+            are looked at by the score ``gold`` alone.
         completions: a JSONL file of prompts with ``completions`` (and ``scores``) that were made elsewhere, in place
             of ``data``; the model is then needed for ``score`` alone.
         rule: ``majority``, ``best``, ``borda``, ``weighted`` or ``accept-vote``

@@ -182,7 +182,7 @@ def test_compare_writes_one_table_with_controls(monkeypatch, capsys, model, data
         (["train", "vote", "--model", "{pickled}"], "only pickled weights"),
         (["train", "vote", "--model", "{broken}"], "not readable JSON"),
         (["train", "vote", "--model", "{truncated}", "--data", "{long}"], "Cannot load the model"),
-        (["train", "vote", "--model", "{model}"], "needs training prompts"),
+        (["train", "vote", "--model", "{model}"], "needs prompts: data="),
         (["train", "vote", "--model", "{model}", "--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["train", "vote", "--model", "{model}", "--data", "{bad}"], "line 2"),
         (["train", "vote", "--model", "{model}", "--data", "{long}"], "longer than"),

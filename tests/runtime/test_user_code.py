@@ -21,7 +21,7 @@ def write(folder, text, name="mine.py"):
 GOOD = """
 import os, sys
 
-def short(prompts, completions, answer=None, level=None):
+def short(prompts, completions, answer=None, twin=None):
     print("prints do no harm")
     assert len(prompts) == len(completions)
     return [-len(c) for c in completions]
@@ -78,7 +78,7 @@ def test_a_reward_that_is_not_there(tmp_path):
 
 def test_training_on_a_reward_of_ones_own(tmp_path):
     summary, records = run_recipe(
-        "reward", tmp_path, options={"function": f"{write(tmp_path, GOOD)}:short", "columns": "level"}
+        "reward", tmp_path, options={"function": f"{write(tmp_path, GOOD)}:short", "columns": "twin"}
     )
     assert summary["labels"] == "none" and summary["mechanism"]["count"] == 2 * 4 * 8
     assert all(r["reward/mean"] < 0 and r["reward/failed_calls"] == 0 for r in records)

@@ -166,3 +166,75 @@ def test_a_signal_as_a_reward_function_sees_whole_groups_only():
     sure = sr.reward("self_certainty", model="embedded:chain")
     low, high = sure(["6*8-5*6="] * 2, ["9w=-*#", "w6*8-3#3"])
     assert low != high
+
+
+COMMON = {"model": "embedded:chain", "holdout": 0, "max_new_tokens": 16, "checkpoint_every": 1, **SMALL}
+
+
+def test_a_reward_is_found_again_only_where_it_is_handed_over_again(tmp_path):
+    sr.train(reward=lambda prompts, completions: [0.0] * len(completions), data=ROWS, out=tmp_path / "a", **COMMON)
+    sr.train(reward=lambda prompts, completions: [1.0] * len(completions), data=ROWS, out=tmp_path / "b", **COMMON)
+    with pytest.raises(ConfigError, match="no longer at hand"):
+        sr.resume(tmp_path / "a", steps=3)
+    with pytest.raises(ConfigError, match=r"has recipe=here:<lambda>, and vote was handed over"):
+        sr.resume(tmp_path / "a", recipe="vote", steps=3)
+
+
+def test_columns_of_a_reward_are_those_of_the_data(tmp_path):
+    with pytest.raises(ConfigError, match=r"right reads the column 'answr', which no prompt .* Did you mean 'answer'"):
+
+        def right(prompts, completions, answr):
+            return [0.0] * len(completions)
+
+        sr.train(reward=right, data=ROWS, out=tmp_path / "a", **COMMON)
+    with pytest.raises(ConfigError, match=r"odd does not take prompts; a reward is def reward\(prompts, completions"):
+
+        def odd(completions):
+            return [0.0] * len(completions)
+
+        sr.train(reward=odd, data=ROWS, out=tmp_path / "a", **COMMON)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def right(prompts, completions, answer, scale=2.0):\n    return [scale * len(a) for a in answer]\n"
+    )
+    run = sr.train(reward=f"{file}:right", data=ROWS, out=tmp_path / "b", **COMMON)
+    assert run.summary["labels"] == "outcome"
+
+
+@pytest.mark.parametrize(
+    "call, said",
+    [
+        (lambda: sr.train("vote", model=3), r"A model is a folder.*not int \('3'\)"),
+        (lambda: sr.train("vote", model="embedded:chain", data=3, out="x"), "Data is a path.*not int"),
+        (lambda: sr.train("vote", model="embedded:chain", data={"prompt": "a"}, out="x"), "Data is a path.*not dict"),
+        (lambda: sr.train(3, model="embedded:chain"), "A recipe is a name"),
+        (lambda: sr.train("vote", group_size=0, out="x"), "group_size is 0; it must be 1 or more"),
+        (lambda: sr.compare([Longest], model="embedded:chain"), "in a process of its own"),
+        (lambda: sr.compare("vote", model=sr.load_policy("embedded:chain")), "in a process of its own"),
+        (lambda: sr.evaluate(sr.load_policy("embedded:chain")), "A model that is handed over needs prompts"),
+        (lambda: sr.load_policy("embedded:chain").sample([sr.Prompt("6*8=")]), r"has neither text nor messages"),
+    ],
+)  # fmt: skip
+def test_what_is_no_such_thing_is_said_in_a_sentence(call, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        call()
+
+
+def test_a_generator_of_rows_is_data_and_texts_are_prompts(tmp_path):
+    run = sr.train("vote", data=(f"{i}+1=" for i in range(2, 6)), out=tmp_path / "a", **COMMON)
+    assert len((tmp_path / "a" / "data.jsonl").read_text().splitlines()) == 4
+    assert len(run.policy.sample(["6*8-5*6="], n=2)[0]) == 2
+
+
+def test_a_script_without_a_main_guard_can_compare(tmp_path):
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import selfreward as sr\n"
+        f"table = sr.compare(['vote'], model='embedded:chain', seeds=1, steps=1, prompts_per_step=2, eval_prompts=2,\n"
+        f"                   out={str(tmp_path / 'out')!r})\n"
+        "print(*table['arms'])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["vote"]

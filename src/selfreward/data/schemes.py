@@ -39,8 +39,12 @@ def provider(scheme: str) -> Any:
 
 
 def load_task(name: str) -> Task:
-    """The embedded task ``name``."""
-    task: Task = provider("embedded").load_task(name)
+    """The task ``NAME`` or ``embedded:NAME`` of the lab, or what ``FILE.py[:FUNCTION]`` gives."""
+    if name.partition(":")[0].endswith(".py"):
+        from selfreward.data.task import task_from_file
+
+        return task_from_file(name)
+    task: Task = provider("embedded").load_task(name.removeprefix("embedded:"))
     return task
 
 

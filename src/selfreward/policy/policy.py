@@ -76,7 +76,7 @@ class Policy(LanguageModel, TrainablePolicy):
 
     def sample(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Prompt | str],
         n: int | Sequence[int] = 1,
         params: SamplingParams | None = None,
         *,
@@ -94,17 +94,18 @@ class Policy(LanguageModel, TrainablePolicy):
             seed: draw from this seed and leave the policy's own sequence of draws untouched.
         """
         params = params or SamplingParams()
-        encoded = [self.encode(p) for p in prompts]
+        asked = [Prompt(str(i), text=p) if isinstance(p, str) else p for i, p in enumerate(prompts)]
+        encoded = [self.encode(p) for p in asked]
         kept = self._seed, self._calls
         if seed is not None:
             self.seed(seed)
-        again = occurrences([(p.id, *ids) for p, ids in zip(prompts, encoded, strict=True)])
-        names = [f"{p.id}/{k}" if k else p.id for p, k in zip(prompts, again, strict=True)]
+        again = occurrences([(p.id, *ids) for p, ids in zip(asked, encoded, strict=True)])
+        names = [f"{p.id}/{k}" if k else p.id for p, k in zip(asked, again, strict=True)]
         completions = self.sample_ids(encoded, n, params, keys=names, role=role)
         if seed is not None:
             self._seed, self._calls = kept
         groups = []
-        for prompt, ids, drawn, before in zip(prompts, encoded, completions, again, strict=True):
+        for prompt, ids, drawn, before in zip(asked, encoded, completions, again, strict=True):
             head = Segment("prompt", torch.tensor(ids, dtype=torch.long))
             trajectories = [Trajectory(prompt, [head, self.segment(role, c)]) for c in drawn]
             key = "/".join(x for x in (prompt.id, view, role) if x)

@@ -28,10 +28,15 @@ class TextCodec:
         self.chat = chat
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt, up to where the completion starts."""
+        """Token ids of a prompt, up to where the completion starts.
+
+        Raises:
+            DataError: for a prompt without text and messages.
+        """
         if prompt.messages is not None:
             return self.encode_chat(prompt.messages)
-        assert prompt.text is not None
+        if prompt.text is None:
+            raise DataError(f"Prompt {prompt.id!r} has neither text nor messages: Prompt(ID, text=...).")
         return self.encode_text(prompt.text)
 
     def encode_text(self, text: str) -> list[int]:

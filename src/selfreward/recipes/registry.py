@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -138,7 +139,14 @@ def load_recipe(spec: str | type[Recipe], options: Mapping[str, Any] | None = No
     from selfreward.runtime.options import coerce_fields
 
     cls = recipe_class(spec)
-    return cls(**coerce_fields(cls, options or {}, where=f"recipe {cls.name!r}"))
+    found = cls(**coerce_fields(cls, options or {}, where=f"recipe {cls.name!r}"))
+    if getattr(found, "group_size", 1) < 1:
+        raise ConfigError(f"recipe {cls.name!r}: group_size is {found.group_size}; it must be 1 or more.")  # type: ignore[attr-defined]
+    try:
+        inspect.signature(found.collect).bind("policy", "prompts", "run")
+    except TypeError:
+        raise RecipeError(f"Recipe {cls.name!r} must have a method collect(self, policy, prompts, run).") from None
+    return found
 
 
 def hyperparameters(spec: str | type[Recipe]) -> dict[str, Any]:

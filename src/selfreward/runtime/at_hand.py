@@ -43,7 +43,7 @@ def at_hand(spec: str, what: str) -> Any:
     """
     if spec not in _OBJECTS:
         raise ConfigError(
-            f"The {what} {spec.removeprefix(SCHEME)!r} was handed over in memory, to another process than this one. "
+            f"The {what} {spec.removeprefix(SCHEME)!r} was handed over in memory and is no longer at hand. "
             f"Hand it over again: selfreward.resume(FOLDER, {what}=...)."
         )
     return _OBJECTS[spec]

@@ -7,6 +7,7 @@ imports the user's file and nothing of this package.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -32,7 +33,7 @@ def main() -> None:
     except Exception as error:
         answer(error=said(error, path, "importing it"))
         return
-    answer(value=name)
+    answer(value={"name": name, **takes(function)})
     for line in calls:
         try:
             value = function(**json.loads(line))
@@ -68,6 +69,20 @@ def find(path: str, wanted: str) -> tuple[str, Callable[..., Any]]:
     return next(iter(own.items()))
 
 
+def takes(function: Callable[..., Any]) -> dict[str, Any]:
+    """The names that a call must have, may have, and whether any other is taken as well."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function that is not written in Python
+        return {"required": [], "optional": [], "others": True}
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {
+        "required": [p.name for p in named if p.default is p.empty],
+        "optional": [p.name for p in named if p.default is not p.empty],
+        "others": any(p.kind is p.VAR_KEYWORD for p in parameters),
+    }
+
+
 def said(error: Exception, path: str, doing: str) -> str:
     """One sentence with the innermost place in the user's file."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
@@ -76,4 +91,5 @@ def said(error: Exception, path: str, doing: str) -> str:
     return f"{place}: {type(error).__name__}: {str(error).strip().rstrip('.')}, when {doing}."
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -10,12 +10,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from selfreward.errors import ConfigError
+from selfreward.runtime import reward_host
 from selfreward.runtime.user_code import UserCodeError, blaming
 
 HOST = Path(__file__).with_name("reward_host.py")
+
+
+class Takes(NamedTuple):
+    """The parameters of a reward function: those a call must have, may have, and whether it takes others as well."""
+
+    required: list[str]
+    optional: list[str]
+    others: bool
 
 
 class RewardProcess:
@@ -35,6 +44,7 @@ class RewardProcess:
         self.path, self.timeout_s = Path(path), timeout_s
         self._child: subprocess.Popen[bytes] | None = None
         self._left = b""
+        self.takes = Takes([], [], True)  # known once the file is imported
         if self.path.suffix != ".py":
             raise ConfigError(f"A reward of your own is given as FILE.py:FUNCTION, not {spec!r}.")
         if not self.path.is_file():
@@ -81,7 +91,9 @@ class RewardProcess:
         # -P: our own folder must not come before the standard library.
         command = [sys.executable, "-P", str(HOST), str(self.path.resolve()), self.function]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.function = str(self._exchange(None, "cannot be imported: it did not end"))
+        found = self._exchange(None, "cannot be imported: it did not end")
+        self.function = str(found.pop("name"))
+        self.takes = Takes(**found)
 
     def _exchange(self, line: str | None, late: str) -> Any:
         """Send a line, if any, and read the answer's line."""
@@ -131,6 +143,7 @@ class RewardInPlace:
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.function, self.name = function, name
+        self.takes = Takes(**reward_host.takes(function))
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[str], columns: Mapping[str, Sequence[Any]] | None = None
@@ -148,6 +161,9 @@ class RewardInPlace:
 
     def start(self) -> None:
         """Nothing is to be started."""
+
+    def describe(self) -> str:
+        return self.name
 
 
 def _checked(values: Sequence[float | None], n: int, who: str) -> list[float | None]:

@@ -128,8 +128,11 @@ def reward(
 
 def _content(text: Text) -> Any:
     """What makes two prompts the same one."""
-    return text if isinstance(text, str) else tuple((m["role"], m["content"]) for m in text)
+    return text if isinstance(text, str) else tuple((m.get("role"), m.get("content")) for m in text)
 
 
-def _last(text: Text) -> str:
-    return text if isinstance(text, str) else str(text[-1]["content"])
+def _last(text: Text | None) -> str:
+    """The text of a completion; empty where there is none, as in a message that only calls a tool."""
+    if text is None or isinstance(text, str):
+        return text or ""
+    return str((text[-1].get("content") if text else None) or "")

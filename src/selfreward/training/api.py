@@ -8,7 +8,7 @@ the recipe's alike, by the names that the command line takes as ``--set KEY=VALU
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -167,16 +167,18 @@ def resume(
     from selfreward.training import launch
 
     with _specs() as spec_of:
-        if recipe is not None or reward is not None:
-            spec_of.recipe(recipe, reward)
-        spec_of.model(model)
-        spec_of.data(data, Path(), {})
+        given = {
+            "recipe": spec_of.recipe(recipe, reward)[0] if recipe is not None or reward is not None else None,
+            "model": spec_of.model(model),
+            "data": spec_of.data(data, Path(), {}),
+        }
+        launch.same_run(folder, {k: v for k, v in given.items() if v is not None})
         trainer, _ = launch.resume(folder, [f"{key}={value}" for key, value in changes.items()], on_step)
         return _fitted(trainer)
 
 
 def compare(
-    arms: Sequence[str | Arm] | Mapping[str, str | tuple[str, Mapping[str, Any]]],
+    arms: str | Sequence[str | Arm] | Mapping[str, str | tuple[str, Mapping[str, Any]]],
     *,
     model: str | Path | None = None,
     data: str | Path | Sequence[str | Mapping[str, Any] | Prompt] | None = None,
@@ -202,9 +204,20 @@ def compare(
     Raises:
         UserError: if an arm fails; the finished ones stay in ``out`` and are not run again.
     """
+    from selfreward.data.task import Task
     from selfreward.training.comparison import Arm, parse_arm
     from selfreward.training.comparison import compare as run_arms
 
+    if isinstance(arms, str):
+        arms = [arms]
+    if not all(isinstance(a, str | Arm | tuple) for a in (arms.values() if isinstance(arms, Mapping) else arms)):
+        raise ConfigError(
+            "Every arm runs in a process of its own, so its recipe is a name or FILE.py:Class, no object."
+        )
+    if isinstance(data, Task) or not isinstance(model, str | Path | None):
+        raise ConfigError(
+            "Every arm runs in a process of its own, so model and data are names, paths or rows, no objects."
+        )
     if isinstance(arms, Mapping):
         chosen = [Arm(k, v) if isinstance(v, str) else Arm(k, v[0], dict(v[1])) for k, v in arms.items()]
     else:
@@ -237,7 +250,7 @@ def audit(
     source: Model | Rollouts,
     data: Data | None = None,
     *,
-    signals: Sequence[str] | None = None,
+    signals: str | Sequence[str] | None = None,
     n: int = 16,
     prompts: int = 64,
     labels: int | None = None,
@@ -258,10 +271,13 @@ def audit(
     from selfreward.data.answers import answer_space
     from selfreward.data.rollout_files import Rollouts
 
+    signals = [signals] if isinstance(signals, str) else signals
     if isinstance(source, Rollouts):
         from selfreward.evaluation.audit.auditor import audit as audit_rollouts
 
         space = answer_space(settings.pop("answers", "auto"))
+        if data is not None:
+            raise ConfigError("Rollouts bring their own prompts; leave data out.")
         if settings:
             raise ConfigError(f"{', '.join(settings)}: rollouts are read as they are; only `answers` can be set.")
         return audit_rollouts(source, signals=signals, labels=labels, seed=seed, answers=space)
@@ -317,8 +333,11 @@ class _Specs:
         self.given: list[str] = []
 
     def _keep(self, value: Any, name: str) -> str:
-        self.given.append(hand_over(value, name))
-        return self.given[-1]
+        return self._note(hand_over(value, name))
+
+    def _note(self, spec: str) -> str:
+        self.given.append(spec)
+        return spec
 
     def recipe(self, recipe: str | type[Recipe] | Recipe | None, reward: Reward | None) -> tuple[str, dict[str, Any]]:
         """What a configuration calls the recipe, with the hyperparameters that an instance brings."""
@@ -327,15 +346,24 @@ class _Specs:
         if isinstance(reward, str):
             return "reward", {"function": reward}
         if reward is not None:
-            return reward_spec(reward), {}
+            return self._note(reward_spec(reward)), {}
+        if recipe is not None and not isinstance(recipe, str | type | Recipe):
+            raise ConfigError(
+                f"A recipe is a name, FILE.py[:Class], a Recipe class or an instance, not {_kind(recipe)}."
+            )
         if isinstance(recipe, Recipe):
             fields = [f.name for f in dataclasses.fields(recipe) if f.init]
-            return recipe_spec(type(recipe)), {name: getattr(recipe, name) for name in fields}
-        return recipe_spec("vote" if recipe is None else recipe), {}
+            return self._note(recipe_spec(type(recipe))), {name: getattr(recipe, name) for name in fields}
+        return self._note(recipe_spec("vote" if recipe is None else recipe)), {}
 
     def model(self, model: Model | None) -> str | None:
+        from selfreward.policy.policy import Policy
+
         if model is None or isinstance(model, str | Path):
             return None if model is None else str(model)
+        if not isinstance(model, Policy):
+            cure = " Wrap it: selfreward.Policy(model, tokenizer)." if hasattr(model, "parameters") else ""
+            raise ConfigError(f"A model is a folder, a hub id, embedded:NAME or a Policy, not {_kind(model)}.{cure}")
         return self._keep(model, type(model.model).__name__)
 
     def data(self, data: Data | None, file: Path | None, settings: Mapping[str, Any]) -> str | None:
@@ -348,6 +376,11 @@ class _Specs:
             return None if data is None else str(data)
         if isinstance(data, Task):
             return self._keep(data, data.name)
+        if isinstance(data, Mapping | bytes) or not isinstance(data, Iterable):
+            raise ConfigError(
+                f"Data is a path, a spec, a Task or a list of texts, dicts or Prompts, not {_kind(data)}."
+            )
+        data = list(data)
         prompts = prompts_of_rows(data, settings.get("prompt_field"), settings.get("answer_field"))
         if file is None:
             space = answer_space(settings.get("answers", "auto"))
@@ -370,6 +403,10 @@ def _specs() -> Iterator[_Specs]:
 def _fitted(trainer: Trainer) -> Run:
     policy: Any = trainer.policy
     return Run(trainer.out, trainer.fit(), policy)
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} ({str(value)[:40]!r})"
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:

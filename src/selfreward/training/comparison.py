@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from selfreward.errors import ConfigError, UserError
@@ -289,10 +292,11 @@ def _run_all(runs: Mapping[Key, Run], jobs: int, progress: Progress) -> dict[Key
     # Separate processes also with one job: every arm starts from the same fresh interpreter.
     pool = ProcessPoolExecutor(max(1, jobs), multiprocessing.get_context("spawn"), _end_with_parent, (os.getpid(),))
     try:
-        futures = {
-            key: pool.submit(run_one, run) if isinstance(run, TrainConfig) else pool.submit(run_study, *run)
-            for key, run in runs.items()
-        }
+        with _no_main():
+            futures = {
+                key: pool.submit(run_one, run) if isinstance(run, TrainConfig) else pool.submit(run_study, *run)
+                for key, run in runs.items()
+            }
         while not all(f.done() for f in futures.values()):
             look()
             failed = [f for f in futures.values() if f.done() and f.exception()]
@@ -306,6 +310,17 @@ def _run_all(runs: Mapping[Key, Run], jobs: int, progress: Progress) -> dict[Key
         return {key: f.result() for key, f in futures.items()}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _no_main() -> Iterator[None]:
+    """Processes that are started meanwhile do not run the caller's script again, whether it has a main guard or not."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _end_with_parent(parent: int) -> None:

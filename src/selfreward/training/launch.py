@@ -58,9 +58,8 @@ def task_of(config: TrainConfig) -> Task:
             task = dataclasses.replace(task, test=load_prompts(config.eval_data))
         return dataclasses.replace(task, train=task.train[: config.limit]) if config.limit else task
     if config.data is None:
-        raise ConfigError(
-            f"Model {config.model} needs training prompts: --data FILE.jsonl (or a datasets id, reasoning-gym:TASK)."
-        )
+        model = "A model that is handed over" if is_here(config.model) else f"Model {config.model}"
+        raise ConfigError(f"{model} needs prompts: data=FILE.jsonl (or a datasets id, reasoning-gym:TASK).")
     if config.data.partition(":")[0].endswith(".py"):
         from selfreward.data.task import task_from_file
 
@@ -213,6 +212,19 @@ def check_free(out: Path) -> None:
         )
 
 
+def same_run(folder: str | Path, given: dict[str, str]) -> None:
+    """Check that what is handed over is what the run in ``folder`` was made with, key by key.
+
+    Raises:
+        ConfigError: naming what is another.
+    """
+    path = Path(folder) / "config.yaml"
+    kept = read_config(path) if path.is_file() else {}
+    for key, spec in given.items():
+        if kept and kept.get(key) != spec:
+            raise ConfigError(f"The run in {folder} has {key}={kept.get(key)}, and {spec} was handed over.")
+
+
 def resume(folder: str | Path, settings: list[str], on_step: Listener | None = None) -> tuple[Trainer, list[str]]:
     """A trainer that continues the run in ``folder``; ``settings`` may change ``steps`` and cadences only.
 
@@ -279,7 +291,6 @@ def adjusted(
     from selfreward.policy.sampling.torch_sampler import TorchSampler
     from selfreward.policy.steering import SteeringVector, steered
     from selfreward.rollouts.effort import with_effort
-    from selfreward.training.launch import templates_of
 
     with contextlib.ExitStack() as stack:
         if steer is not None:

@@ -12,12 +12,11 @@ completions of one prompt.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from selfreward.errors import ConfigError, RecipeError
+from selfreward.errors import ConfigError, RecipeError, nearest
 from selfreward.policy.policy import Policy
 from selfreward.recipes.grpo import GRPO
 from selfreward.rollouts.run import RunContext
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
     from selfreward.data.task import Task
 
 
+# What every reward function is handed.
+CONVENTION = ("prompts", "completions")
+
+
 @dataclass
 class OwnReward(GRPO):
     """Reward = what the user's function returns; None means "no value".
@@ -38,8 +41,9 @@ class OwnReward(GRPO):
 
     Attributes:
         function: ``FILE.py:FUNCTION``.
-        columns: columns of the data that are handed over, by name, comma-separated; ``answer`` is the label, and
-            asking for it makes the recipe one that needs labels.
+        columns: columns of the data that are handed over, by name, comma-separated; by default those that the function
+            names beside ``prompts`` and ``completions``. ``answer`` is the label, and asking for it makes the recipe
+            one that needs labels.
         on_error: when the function raises, hangs, dies or returns nonsense: ``stop`` the run with the reason,
             ``drop`` the group, or ``retry`` the call twice and then drop. A step in which every group was
             dropped stops the run.
@@ -58,9 +62,12 @@ class OwnReward(GRPO):
     _process: RewardProcess | RewardInPlace | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.names = [c.strip() for c in self.columns.split(",") if c.strip()]
+        self._read([c.strip() for c in self.columns.split(",") if c.strip()])
+
+    def _read(self, names: list[str]) -> None:
+        self.names = names
         # The data's columns are declared by the user here; the class cannot know them.
-        self.fields = tuple(n for n in self.names if n != "answer")  # type: ignore[misc]
+        self.fields = tuple(n for n in names if n != "answer")  # type: ignore[misc]
 
     def adapt(self, task: Task) -> Task:
         """The task as it is; a reward that cannot be found or imported is told before a model is loaded."""
@@ -68,6 +75,22 @@ class OwnReward(GRPO):
             raise ConfigError("Which reward? --set function=my_reward.py:my_function")
         self._process = self.caller()
         self._process.start()
+        who, takes = self._process.describe(), self._process.takes
+        lacking = [n for n in CONVENTION if n not in (*takes.required, *takes.optional) and not takes.others]
+        if lacking:
+            raise ConfigError(
+                f"{who} does not take {' and '.join(lacking)}; a reward is def reward(prompts, completions, **columns)."
+            )
+        there = {"answer"} if any(p.answer is not None for p in task.train) else set()
+        there = there.union(*(p.fields for p in task.train))
+        if not self.columns:
+            asked = [n for n in takes.required if n not in CONVENTION]
+            self._read(asked + [n for n in takes.optional if n in there])
+        for name in self.names:
+            if task.train and name not in there:
+                raise ConfigError(
+                    f"{who} reads the column {name!r}, which no prompt of {task.name} has.{nearest(name, there)}"
+                )
         return task
 
     def caller(self) -> RewardProcess | RewardInPlace:
@@ -126,31 +149,21 @@ class OwnReward(GRPO):
         return group
 
 
-# What trl hands to a reward beside the data's columns.
-NO_COLUMNS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-
-
 def reward_recipe(given: Callable[..., Any]) -> type[OwnReward]:
     """This recipe for a function at hand, which runs in the process of the trainer.
 
-    The parameters that it names, beside those of trl's convention, are the columns that it reads.
-
     Raises:
-        ConfigError: for something that cannot be called, or a parameter that is no column's name.
+        ConfigError: for something that cannot be called.
     """
     if not callable(given):
         raise ConfigError(f"A reward is FILE.py:FUNCTION or a function, not {type(given).__name__}.")
     title = getattr(given, "__name__", type(given).__name__)
-    parameters = inspect.signature(given).parameters.values()
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    read = ",".join(name for name in named if name not in NO_COLUMNS)
 
     @dataclass
     class FunctionReward(OwnReward):
         name: ClassVar[str] = "reward"
 
         function: str = title
-        columns: str = read
 
         def caller(self) -> RewardInPlace:
             return RewardInPlace(given, title)

@@ -196,8 +196,15 @@ def make_config(
 
 
 def split_options(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings with those that are no key of :class:`TrainConfig` under ``options``, where a recipe's are."""
-    options = dict(values.get("options") or {})
+    """The same settings with those that are no key of :class:`TrainConfig` under ``options``, where a recipe's are.
+
+    Raises:
+        ConfigError: for ``options`` that are no mapping.
+    """
+    own = values.get("options") or {}
+    if not isinstance(own, Mapping):
+        raise ConfigError(f"options is {own!r}; it must hold the recipe's hyperparameters as 'key: value'.")
+    options = dict(own)
     options |= {k: v for k, v in values.items() if k not in RUN_KEYS}
     return {**{k: v for k, v in values.items() if k in RUN_KEYS}, "options": options}
 

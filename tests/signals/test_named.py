@@ -9,7 +9,7 @@ from selfreward.data.rollout_files import text_group
 from selfreward.errors import ConfigError, UnavailableError
 from selfreward.rollouts.run import RunContext
 from selfreward.signals.named import parse_signal, score_groups, split_signals
-from selfreward.signals.registry import SIGNALS
+from selfreward.signals.registry import SIGNALS, signal
 from selfreward.signals.text_metrics import mean_similarity
 from selfreward.training.config import make_config
 from selfreward.training.launch import start
@@ -99,3 +99,9 @@ def test_any_signal_trains(tmp_path, spec, labels):
     assert trainer.recipe.needs() == labels
     summary = trainer.fit()
     assert summary["mechanism"]["count"] > 0
+
+
+def test_everyday_names_of_signals_mean_the_same_everywhere():
+    assert parse_signal("self-certainty") == ("self_certainty", {})
+    assert parse_signal("judge:template=mine")[0] == "judge_expected"
+    assert signal("entropy") is signal("negative_entropy")

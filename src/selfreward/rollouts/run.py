@@ -225,7 +225,7 @@ class RunContext:
 
 def _there(policy: Policy | None) -> Policy:
     if policy is None:
-        raise UnavailableError("needs a model (--model)")
+        raise UnavailableError("needs a model")
     return policy
 
 

@@ -15,7 +15,7 @@ import torch
 from selfreward.errors import ConfigError, RecipeError, nearest
 from selfreward.rollouts.run import RunContext
 from selfreward.signals import certainty
-from selfreward.signals.registry import Scores, Signal, signal
+from selfreward.signals.registry import ALIASES, Scores, Signal, signal
 from selfreward.types import Group
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def parse_signal(spec: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ConfigError: for an unknown signal, an option that it does not have, or a text without ``=``.
     """
-    name, _, rest = spec.strip().partition(":")
+    called, _, rest = spec.strip().partition(":")
+    name = ALIASES.get(called, called)
     scorer = scorer_of(signal(name))
     known = [p.name for p in list(inspect.signature(scorer).parameters.values())[2:] if p.kind is not p.VAR_KEYWORD]
     options: dict[str, Any] = {}

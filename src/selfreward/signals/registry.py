@@ -189,12 +189,24 @@ SIGNALS: dict[str, Signal] = {
 }
 
 
+# Everyday names of signals.
+ALIASES = {
+    "self-certainty": "self_certainty",
+    "logprob": "mean_logprob",
+    "entropy": "negative_entropy",
+    "judge": "judge_expected",
+    "last-token": "last_token",
+    "self-prm": "step_review",
+}
+
+
 def signal(name: str) -> Signal:
-    """The entry called ``name``.
+    """The entry called ``name``, which may be an everyday name.
 
     Raises:
         ConfigError: when there is none.
     """
-    if name not in SIGNALS:
-        raise ConfigError(f"Unknown signal {name!r}." + nearest(name, SIGNALS))
-    return SIGNALS[name]
+    found = SIGNALS.get(ALIASES.get(name, name))
+    if found is None:
+        raise ConfigError(f"Unknown signal {name!r}." + nearest(name, {*SIGNALS, *ALIASES}))
+    return found

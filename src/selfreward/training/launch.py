@@ -208,7 +208,8 @@ def check_free(out: Path) -> None:
         raise ConfigError(f"--out {out} is a file; it must be a folder.")
     if (out / "metrics.jsonl").exists():
         raise ConfigError(
-            f"{out} already holds a run. Continue it with --resume {out}, or choose another --out; nothing was touched."
+            f"{out} already holds a run. Continue it (train --resume {out}, or selfreward.resume in Python), or choose "
+            "another folder (out); nothing was touched."
         )
 
 

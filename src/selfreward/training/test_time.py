@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from selfreward.signals.selection import Selection
     from selfreward.types import Group, Prompt
 
-# Everyday names of signals.
-ALIASES = {
-    "self-certainty": "self_certainty",
-    "logprob": "mean_logprob",
-    "entropy": "negative_entropy",
-    "judge": "judge_expected",
-    "last-token": "last_token",
-    "self-prm": "step_review",
-}
 # The score that a rule goes by unless told, as its source does.
 USUAL = {"best": "self-certainty", "borda": "self-certainty", "weighted": "judge", "accept-vote": "judge"}
 
@@ -131,7 +122,7 @@ def select(
     context = RunContext.of(task, policy=policy, sampling=params, seed=config.seed)
     scores = None
     if score is not None:
-        scores = score_groups(_signal(score), context, groups)
+        scores = score_groups(score, context, groups)
     elif given and all("scores" in g.prompt.fields for g in groups):
         scores = [_stored_scores(g) for g in groups]
     classes = [context.classes(g) for g in groups]
@@ -217,17 +208,12 @@ def _groups(
     return policy.sample(prompts, n, params, seed=config.seed), policy, params
 
 
-def _signal(score: str) -> str:
-    """A signal's own name for an everyday one, with the options behind it."""
-    name, colon, options = score.partition(":")
-    return ALIASES.get(name, name) + colon + options
-
-
 def _params(config: TrainConfig, score: str | None) -> SamplingParams:
     """Sampling that records the statistic which the score reads, so that nothing is computed twice."""
     from selfreward.signals.certainty import SEQUENCE_SCORES, needed_statistic
+    from selfreward.signals.named import parse_signal
 
-    name = _signal(score or "")
+    name = parse_signal(score)[0] if score else ""
     return config.sampling_params(stats=(needed_statistic(name),) if name in SEQUENCE_SCORES else ())
 
 

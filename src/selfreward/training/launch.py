@@ -149,6 +149,8 @@ def build(config: TrainConfig, on_step: Listener | None = None) -> Trainer:
     recipe = load_recipe(config.recipe, config.options)
     given = task_of(config)
     task = recipe.adapt(given)
+    if recipe.needs() == "outcome" and not any(p.reference is not None for p in task.train):
+        raise ConfigError(f"Recipe {recipe.name!r} learns from answers, and no prompt of {task.name} has one.")
     torch.manual_seed(config.seed)  # fresh LoRA weights
     policy = load_policy(
         config.model,

@@ -7,9 +7,7 @@ the recipe's alike, by the names that the command line takes as ``--set KEY=VALU
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfreward.errors import ConfigError
 from selfreward.recipes.base import Recipe
-from selfreward.runtime.at_hand import forget, hand_over
+from selfreward.training.specs import specs
 
 if TYPE_CHECKING:
     from selfreward.data.rollout_files import Rollouts
@@ -25,13 +23,10 @@ if TYPE_CHECKING:
     from selfreward.evaluation.audit.record import AuditReport
     from selfreward.policy.policy import Policy
     from selfreward.training.comparison import Arm
+    from selfreward.training.specs import Data, Model, Reward
     from selfreward.training.test_time import Selected
     from selfreward.training.trainer import Listener, Trainer
     from selfreward.types import Prompt
-
-    Model = str | Path | Policy
-    Data = str | Path | Task | Sequence[str | Mapping[str, Any] | Prompt]
-    Reward = str | Callable[..., Sequence[float | None]]
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ def train(
 
     if recipe is not None and reward is not None:
         raise ConfigError("Give a recipe or a reward of your own, not both: a reward trains by the recipe 'reward'.")
-    with _specs() as spec_of:
+    with specs() as spec_of:
         named, options = spec_of.recipe(recipe, reward)
         folder = Path(out) if out is not None else Path("runs") / Path(named.rpartition(":")[2]).stem
         check_free(folder)
@@ -166,7 +161,7 @@ def resume(
     """
     from selfreward.training import launch
 
-    with _specs() as spec_of:
+    with specs() as spec_of:
         given = {
             "recipe": spec_of.recipe(recipe, reward)[0] if recipe is not None or reward is not None else None,
             "model": spec_of.model(model),
@@ -222,7 +217,7 @@ def compare(
         chosen = [Arm(k, v) if isinstance(v, str) else Arm(k, v[0], dict(v[1])) for k, v in arms.items()]
     else:
         chosen = [parse_arm(a) if isinstance(a, str) else a for a in arms]
-    with _specs() as spec_of:
+    with specs() as spec_of:
         named = {"model": model and str(model), "data": spec_of.data(data, Path(out) / "data.jsonl", settings)}
         shared = {**settings, **{k: v for k, v in named.items() if v is not None}}
         which = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
@@ -240,7 +235,7 @@ def evaluate(model: Model, data: Data | None = None, *, samples: int = 8, **sett
     from selfreward.training.config import make_config
     from selfreward.training.launch import measure
 
-    with _specs() as spec_of:
+    with specs() as spec_of:
         named = {"model": spec_of.model(model), "data": spec_of.data(data, None, settings)}
         shared = settings | {k: v for k, v in named.items() if v is not None}
         return measure(make_config({**shared, "eval_samples": samples}))
@@ -283,7 +278,7 @@ def audit(
         return audit_rollouts(source, signals=signals, labels=labels, seed=seed, answers=space)
     from selfreward.training.auditing import audit_of
 
-    with _specs() as spec_of:
+    with specs() as spec_of:
         named = spec_of.model(source), spec_of.data(data, None, settings)
         asked: dict[str, Any] = {"signals": signals, "n": n, "prompts": prompts, "labels": labels, "seed": seed}
         return audit_of(*named, **asked, settings=settings)
@@ -318,95 +313,14 @@ def select(
 
     asked: dict[str, Any] = {"rule": rule, "score": score, "n": n, "limit": limit, "seed": seed}
     asked |= {k: settings.pop(k) for k in ("power", "threshold") if k in settings}
-    with _specs() as spec_of:
+    with specs() as spec_of:
         asked |= {"model": spec_of.model(model), "data": spec_of.data(data, None, settings)}
         return select_by_spec(**asked, settings=settings)
-
-
-# ---- objects as specs ----------------------------------------------------------------------------
-
-
-class _Specs:
-    """Turns objects into the texts that a configuration holds, and remembers what it handed over."""
-
-    def __init__(self) -> None:
-        self.given: list[str] = []
-
-    def _keep(self, value: Any, name: str) -> str:
-        return self._note(hand_over(value, name))
-
-    def _note(self, spec: str) -> str:
-        self.given.append(spec)
-        return spec
-
-    def recipe(self, recipe: str | type[Recipe] | Recipe | None, reward: Reward | None) -> tuple[str, dict[str, Any]]:
-        """What a configuration calls the recipe, with the hyperparameters that an instance brings."""
-        from selfreward.recipes.registry import recipe_spec, reward_spec
-
-        if isinstance(reward, str):
-            return "reward", {"function": reward}
-        if reward is not None:
-            return self._note(reward_spec(reward)), {}
-        if recipe is not None and not isinstance(recipe, str | type | Recipe):
-            raise ConfigError(
-                f"A recipe is a name, FILE.py[:Class], a Recipe class or an instance, not {_kind(recipe)}."
-            )
-        if isinstance(recipe, Recipe):
-            fields = [f.name for f in dataclasses.fields(recipe) if f.init]
-            return self._note(recipe_spec(type(recipe))), {name: getattr(recipe, name) for name in fields}
-        return self._note(recipe_spec("vote" if recipe is None else recipe)), {}
-
-    def model(self, model: Model | None) -> str | None:
-        from selfreward.policy.policy import Policy
-
-        if model is None or isinstance(model, str | Path):
-            return None if model is None else str(model)
-        if not isinstance(model, Policy):
-            cure = " Wrap it: selfreward.Policy(model, tokenizer)." if hasattr(model, "parameters") else ""
-            raise ConfigError(f"A model is a folder, a hub id, embedded:NAME or a Policy, not {_kind(model)}.{cure}")
-        return self._keep(model, type(model.model).__name__)
-
-    def data(self, data: Data | None, file: Path | None, settings: Mapping[str, Any]) -> str | None:
-        """A spec; rows in memory are written to ``file``, and without one become a task of their own."""
-        from selfreward.data.answers import answer_space
-        from selfreward.data.rows import as_row, prompts_of_rows, write_jsonl
-        from selfreward.data.task import Task
-
-        if data is None or isinstance(data, str | Path):
-            return None if data is None else str(data)
-        if isinstance(data, Task):
-            return self._keep(data, data.name)
-        if isinstance(data, Mapping | bytes) or not isinstance(data, Iterable):
-            raise ConfigError(
-                f"Data is a path, a spec, a Task or a list of texts, dicts or Prompts, not {_kind(data)}."
-            )
-        data = list(data)
-        prompts = prompts_of_rows(data, settings.get("prompt_field"), settings.get("answer_field"))
-        if file is None:
-            space = answer_space(settings.get("answers", "auto"))
-            return self._keep(Task.of("data", space, train=prompts, test=prompts), "data")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(file, map(as_row, data))
-        return str(file)
-
-
-@contextmanager
-def _specs() -> Iterator[_Specs]:
-    specs = _Specs()
-    try:
-        yield specs
-    finally:
-        for spec in specs.given:
-            forget(spec)
 
 
 def _fitted(trainer: Trainer) -> Run:
     policy: Any = trainer.policy
     return Run(trainer.out, trainer.fit(), policy)
-
-
-def _kind(value: Any) -> str:
-    return f"{type(value).__name__} ({str(value)[:40]!r})"
 
 
 def _cells(tag: str, texts: Sequence[str]) -> str:

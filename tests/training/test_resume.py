@@ -25,7 +25,8 @@ SMALL = {
     "log_groups": -1,
 }
 
-WARM_UPS = ("warm_up", "warmup", "score_warmup", "reasoning_warmup")
+# Few of what takes long and is no other thing for being many: steps of warm-up, fits of a model beside the policy.
+FEW = {**dict.fromkeys(("warm_up", "warmup", "score_warmup", "reasoning_warmup"), 1), "updates": 5}
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -36,7 +37,7 @@ def cases() -> dict[str, dict[str, Any]]:
         for arm in proof.arms:
             if isinstance(arm, Arm) and arm.recipe not in found and not arm.recipe.endswith(".py"):
                 settings = {**proof.settings, **arm.settings}
-                short = {name: 1 for name in hyperparameters(arm.recipe) if name in WARM_UPS}
+                short = {name: FEW[name] for name in hyperparameters(arm.recipe) if name in FEW}
                 options = {**settings.pop("options", {}), **arm.options, **short}
                 found[arm.recipe] = {**settings, **SMALL, "recipe": arm.recipe, "options": options}
     return found
